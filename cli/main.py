@@ -154,6 +154,8 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its fonts are cached is nobody's business here
     # what Pillow says of a broken EXIF block, which is passed over (docs/guides/command-line.md)
     warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning, r"PIL\.")
+    # what the Hub's client says before a download to a full disk, which then fails with a message of ours
+    warnings.filterwarnings("ignore", "Not enough free disk space to download the file", UserWarning)
     replace_closed_streams()
     speak_plainly(sys.stdout, sys.stderr)
     words, debug = _take(words, "--debug")

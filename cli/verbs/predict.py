@@ -163,7 +163,7 @@ def _kept(
             model, revision=revision, token=token, cache_dir=cache_dir, device=where
         )
     except (LearnerError, MissingFilesError) as error:
-        if "classifier.json" in error.given:
+        if "classifier.json" in error.given and "hf_free.safetensors" not in error.given:  # else it is no learner
             error.action = "give --support DIR with example images of your classes, or hf-free adapt the learner first"
         raise
 

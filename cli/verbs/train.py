@@ -262,7 +262,6 @@ def train(
     if resume and output is None:
         raise ConfigError("--resume without --output", action="name the run: hf-free train --resume --output DIR")
     from hf_free.config.tree import FreeConfig
-    from hf_free.teachers.listing import check_teachers
     from hf_free.training.folder import RunFolder
 
     here = Launched.here()
@@ -290,7 +289,7 @@ def train(
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     publishes = settings.hub.push_to_hub
     options.check_publishes(publishes, private=private, create_pr=create_pr, message=commit_message)
-    check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
+    _check_teachers(settings, output if resume else None)
     if settings.trainer.pool_first:
         from hf_free.training.pooled_first import pools_first
 
@@ -309,6 +308,18 @@ def train(
         raise typer.Exit(RESUME_CODE if is_stopped else code)
     place, tokens = output or default_output(settings.method), endpoint_token or []
     _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
+
+
+def _check_teachers(settings: FreeConfig, resumed: Path | None) -> None:
+    """Refuse a run whose teachers cannot make two tasks, or of which only Python can give them again."""
+    from hf_free.teachers.listing import check_teachers
+    from hf_free.training.folder import RunFolder
+
+    if resumed is not None and not settings.models:
+        from hf_free.training.checkpoint import check_given_again, teachers_to_resume
+
+        check_given_again(RunFolder(resumed), teachers_to_resume(RunFolder(resumed), []), None)
+    check_teachers(settings.models, least=settings.least_tasks, most_classes=settings.five.max_classes)
 
 
 def _show_plan(

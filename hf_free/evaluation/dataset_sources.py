@@ -23,6 +23,8 @@ import yaml
 from hf_free.config.yaml_reading import as_texts, read_written
 from hf_free.data.decoding import is_picture_file
 from hf_free.errors import DatasetError, HfFreeError
+from hf_free.evaluation.dataset_archives import archives_among, archives_problem, check_says_classes
+from hf_free.evaluation.dataset_caches import caches, full_cache_named, not_in_cache
 from hf_free.evaluation.dataset_card import CARDS, check_cards
 from hf_free.evaluation.dataset_misfits import chain_of, misfit_of
 from hf_free.evaluation.parquet_files import read_plainly
@@ -103,22 +105,12 @@ def open_data(
     if colon and head and Path(head).is_dir():
         opened = _open_local(Path(head), configuration, source, scratch, by_column=by_column)
         return _only_within(opened, Path(head))
-    return _only_within(_open_hub(source, scratch, revision, token, cache_dir), *_caches(cache_dir))
+    return _only_within(_open_hub(source, scratch, revision, token, cache_dir), *caches(cache_dir))
 
 
 def _only_within(opened: PictureFolder | Tables, *folders: Path) -> PictureFolder | Tables:
     """Tables whose rows may name files in these folders only; pictures in folders name none."""
     return replace(opened, within=folders) if isinstance(opened, Tables) else opened
-
-
-def _caches(cache_dir: str | None) -> list[Path]:
-    """Where `datasets` puts the files of a data set on the Hub."""
-    import datasets.config
-
-    from hf_free.hub.dataset_files import usual_cache
-
-    usual = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, usual_cache())
-    return [Path(folder) for folder in (*usual, *([cache_dir] if cache_dir else []))]
 
 
 def _check_are_no_pointers(path: Path) -> None:
@@ -135,6 +127,8 @@ def _check_are_no_pointers(path: Path) -> None:
 def _open_local(path: Path, wanted: str, source: str, scratch: str, *, by_column: bool) -> PictureFolder | Tables:
     _check_are_no_pointers(path)
     if path.is_file():
+        if packed := archives_among([path.name]):
+            raise archives_problem(source, packed, on_hub=False)
         if path.suffix.lower() != ".parquet":
             raise DatasetError(f"{path} is not a Parquet file", allowed="a .parquet file, a folder")
         if (plain := read_plainly({"train": [path]})) is not None:
@@ -171,6 +165,8 @@ def _open_folder(path: Path, source: str, scratch: str, *, by_column: bool) -> P
     if not files:
         raise DatasetError(f"{path} holds no data", allowed="Parquet files, or pictures in a folder per class")
     pictures = read_picture_folder(path)
+    if not tables and not loose and (packed := archives_among([file.name for file in files])):
+        raise archives_problem(source, packed, on_hub=False)
     if not tables and not loose:
         but = f", but {'; '.join(pictures.left_out)}" if pictures.left_out else ""
         raise DatasetError(f"{path} holds no data{but}", allowed="Parquet files, or pictures in a folder per class")
@@ -313,18 +309,25 @@ def _open_hub(
     options = {"revision": revision, "token": token, "cache_dir": cache_dir}
     for card in CARDS:
         fetch = partial(fetch_card, name, card, revision=revision, token=token, cache_dir=cache_dir)
-        if (path := read_or_explain(partial(_again, fetch), source)) is not None:
+        if (path := read_or_explain(partial(_again, fetch), source, cache_dir)) is not None:
             check_cards(path.parent, source, (card,))
+    packed = archives_among(files)
     try:
         with bounded_listings() as listing:
-            return Tables(read_or_explain(lambda: _again(lambda: _read_intact(name, wanted, options)), source), False)
-    except DatasetError:
+            read = partial(_again, partial(_read_intact, name, wanted, options))
+            opened = Tables(read_or_explain(read, source, cache_dir), False)
+    except DatasetError as error:
+        if packed and isinstance(error, _UnreadableError):
+            raise archives_problem(source, packed, on_hub=True) from None
         names = _configurations_on_hub(name, revision, token) if files and not listing.open_since else []
         if wanted not in names and (len(names) > 1 or (wanted and names)):
             raise _choose(
                 source if not wanted else f"{name} has no configuration {wanted!r}: it", name, names
             ) from None
         raise
+    if packed:
+        check_says_classes(opened.splits, source, packed)
+    return opened
 
 
 def _check_id(name: str, source: str) -> None:
@@ -402,7 +405,7 @@ def _open_hub_pictures(
             make_intact(file, token=token)
         return folder
 
-    folder = read_or_explain(partial(_again, fetch), source)
+    folder = read_or_explain(partial(_again, fetch), source, cache_dir)
     return _open_local(folder, wanted, source, scratch, by_column=False)
 
 
@@ -444,8 +447,17 @@ def _behind(error: Exception, kinds: tuple[type[Exception], ...]) -> Exception |
     return next((one for one in chain_of(error) if isinstance(one, kinds)), None)
 
 
-def read_or_explain(load: Callable[[], T], source: str) -> T:
+class _UnreadableError(DatasetError):
+    """A data set of which `datasets` can make nothing, for a reason that is not the network's or the name's."""
+
+
+def read_or_explain(load: Callable[[], T], source: str, cache_dir: str | None = None) -> T:
     """Call a function of `datasets`, silence its remark on data cards, and turn its many errors into one kind.
+
+    Args:
+        load: The function.
+        source: The data set, as it was named.
+        cache_dir: Folder of the cache, for one on the Hub; None for the usual ones.
 
     Raises:
         DatasetError: whatever went wrong; but not too little memory.
@@ -459,12 +471,12 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
 
     misread = (*MISREADINGS, AssertionError)  # a configuration in a card that is called `no`, without quotes, say
     try:
-        with _no_remark_on_cards(), bounded_listings():
+        with full_cache_named(source, cache_dir), _no_remark_on_cards(), bounded_listings():
             return load()
     except HfFreeError:
         raise
     except datasets.exceptions.DatasetNotFoundError:
-        raise DatasetError(
+        raise not_in_cache(source, cache_dir) or DatasetError(
             f"data set {source!r} cannot be fetched: there is none of that name, or this token may not see it",
             allowed="a datasets id org/name, a Parquet file, or a folder of Parquet files or pictures",
             action="check the name; for a private or gated one give a token (hf auth login, or --token)",
@@ -483,11 +495,15 @@ def read_or_explain(load: Callable[[], T], source: str) -> T:
                 allowed="a working network, or files that are in the cache",
                 action="check the network, proxies and HF_ENDPOINT, or try again later",
             ) from None
+        reason = _why(error)
+        absent = not_in_cache(source, cache_dir) if reason in ("", _OFFLINE, _NOT_CACHED) else None
+        if absent is not None:
+            raise absent from None
         error = _cause_of(error)
         name = type(error).__name__
         why = f"its files, card or listing have an unexpected form ({name})" if isinstance(error, misread) else ""
-        raise DatasetError(
-            f"data set {source!r} cannot be read: {_why(error) or why or f'{name}: {_first_line(error)}'}",
+        raise _UnreadableError(
+            f"data set {source!r} cannot be read: {reason or why or f'{name}: {_first_line(error)}'}",
             allowed="a datasets id org/name[:configuration], a Parquet file, or a folder of Parquet files or pictures",
             action="check the name, the files, or the connection",
         ) from None
@@ -498,6 +514,9 @@ def _cause_of(error: Exception) -> Exception:
     cause = error.__cause__
     return cause if type(error).__name__ == "DatasetGenerationError" and isinstance(cause, Exception) else error
 
+
+_OFFLINE = "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)"
+_NOT_CACHED = "the Hub does not answer for one of its files, and the cache has it not"
 
 _KNOWN = {
     "Parquet file size is 0 bytes": "a Parquet file of it is empty",
@@ -513,8 +532,8 @@ _KNOWN = {
     "with any supported extension": "its card names files that are not there, or of a kind that is not read",
     "Expected data_files in YAML": "its card names files in a form that is not read",
     "Invalid metadata file_name": "its metadata names files that are none of its own",
-    "offline mode is enabled": "it is not in the cache, and the Hub is not asked (--offline, HF_HUB_OFFLINE)",
-    "trying to locate the file on the Hub": "the Hub does not answer for one of its files, and the cache has it not",
+    "offline mode is enabled": _OFFLINE,
+    "trying to locate the file on the Hub": _NOT_CACHED,
     "scripts are no longer supported": "it is a script, which is not run",
     "To support decoding": "a column holds neither pictures nor labels, and takes a package that is not installed",
 }

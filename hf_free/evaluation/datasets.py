@@ -16,10 +16,11 @@ from torch import Tensor
 from hf_free.data.decoding import PICTURE_SUFFIXES, WHITE, Color, PictureError, parse_color, prepare, reduce
 from hf_free.data.images import LazyPictures, PictureBatch, Preprocessing, Progress, fit, read_batch
 from hf_free.errors import DatasetError
+from hf_free.evaluation.dataset_archives import archives_among
 from hf_free.evaluation.dataset_columns import FLAGS, DataFlags, find_column, index_classes, number_type, undecoded
 from hf_free.evaluation.dataset_sources import open_data, read_or_explain
 from hf_free.evaluation.parquet_files import ParquetSplit
-from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder
+from hf_free.evaluation.picture_folder import SPLIT_WORDS, PictureFolder, read_picture_folder, visible_files
 from hf_free.runtime.given import (
     TOLD,
     check_cache_dir,
@@ -29,7 +30,7 @@ from hf_free.runtime.given import (
     short_form,
     why_no_path,
 )
-from hf_free.runtime.text import alike
+from hf_free.runtime.text import alike, listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -296,10 +297,12 @@ def load_folder_images(folder: str | Path) -> FolderImages:
     """
     found = read_picture_folder(Path(folder))
     if not found.files:
+        packed = archives_among([file.name for file in visible_files(found.root)])
         raise DatasetError(
             f"{folder} holds no pictures",
             allowed=f"files {', '.join(sorted(PICTURE_SUFFIXES))}"
             + (f"; it holds {found.left_out[0]}" if found.left_out else ""),
+            action=f"unpack {listed(packed)}, and give that folder" if packed else "",
         )
     if note := found.notes(str(folder), need_classes=False):
         logger.warning("%s", note)

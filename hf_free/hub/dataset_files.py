@@ -158,6 +158,11 @@ def make_intact(path: Path, *, token: str | None = None) -> None:
         )
 
 
+def is_offline() -> bool:
+    """Whether the Hub must not be asked (HF_HUB_OFFLINE)."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def usual_cache() -> Path:
     """The client's cache, where no other is named."""
     return Path(constants.HF_HUB_CACHE)

@@ -129,8 +129,7 @@ def fetch_snapshot(
     if offline:
         snapshot = _from_cache(cache, repo_id, wanted, required, optional)
         if snapshot is None:
-            reason = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
-            raise _not_cached(repo_id, wanted, required, cache, reason)
+            raise _not_cached(repo_id, wanted, required, cache, is_asked_for=local_files_only)
         logger.warning("offline: %s@%s served from the cache at commit %s", repo_id, wanted, snapshot.commit)
         return snapshot
     token = token_to_send(token)
@@ -328,13 +327,17 @@ def _expected(file: RepositoryFile, repo_id: str) -> ExpectedFile:
     return ExpectedFile(file.size, "sha256" if file.sha256 else "git-sha1", digest)
 
 
-def _not_cached(repo_id: str, revision: str, required: Sequence[str], cache: RepositoryCache, reason: str) -> HubError:
+def _not_cached(
+    repo_id: str, revision: str, required: Sequence[str], cache: RepositoryCache, *, is_asked_for: bool
+) -> HubError:
+    """The error for files that are not in the cache, where the call asked for that alone or the environment does."""
+    without = "leave local_files_only out" if is_asked_for else "leave --offline out and unset HF_HUB_OFFLINE"
     commit = cache.commit_of(revision)
     state = "is not in the cache" if commit is None else f"is in the cache without an intact {' and '.join(required)}"
     return HubError(
-        f"{repo_id}@{revision} {state}, and {reason}",
-        allowed="files that were fetched before",
-        action=f"fetch it once with a network: `hf-free inspect {repo_id}`",
+        f"{repo_id}@{revision} {state}, and {'local_files_only' if is_asked_for else 'HF_HUB_OFFLINE'} is set",
+        allowed="files that were fetched before, with the same cache",
+        action=f"{without}, so that they are fetched; or name the cache that they are in (--cache-dir, HF_HOME)",
     )
 
 

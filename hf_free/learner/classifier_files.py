@@ -27,14 +27,18 @@ from hf_free.learner.embedder import Embedder
 from hf_free.learner.format import (
     CLASSIFIER_CONFIG,
     CLASSIFIER_WEIGHTS,
+    CONFIG,
+    EXTRA_WEIGHTS,
     SUPPORT,
     WEIGHT_FILES,
+    WEIGHTS,
     check_tensors,
     plain_tensors,
     read_json,
     read_tensor_header,
     read_tensors,
     refuse_stranger,
+    way_from_teacher,
 )
 from hf_free.learner.labels import Label
 from hf_free.learner.one_step import (
@@ -209,6 +213,13 @@ def read_classifier_config(folder: Path, source: str) -> ClassifierConfig:
         LearnerError: it is missing or cannot be read, a value is not allowed, or it is in a newer format.
     """
     if not (folder / CLASSIFIER_CONFIG).exists():
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() and not (folder / EXTRA_WEIGHTS).is_file():
+            raise LearnerError(
+                f"{source} holds neither an adapted classifier nor a learner: it has no {CLASSIFIER_CONFIG} and no "
+                f"{EXTRA_WEIGHTS}",
+                allowed="a folder that hf-free adapt has written",
+                action=way_from_teacher(source),
+            )
         raise LearnerError(
             f"{source} holds no adapted classifier: it has no {CLASSIFIER_CONFIG}",
             allowed=f"a folder written by FewShotClassifier.save_pretrained, with {CLASSIFIER_CONFIG}, "

@@ -22,7 +22,7 @@ from hf_free.data.images import VIEWS
 from hf_free.errors import ConfigError, LearnerError, TeacherError
 from hf_free.learner.batchnorm import BatchNormMode
 from hf_free.learner.embedding import EmbeddingSpec
-from hf_free.learner.format import CONFIG, FORMAT_VERSION
+from hf_free.learner.format import CONFIG, FORMAT_VERSION, way_from_teacher
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.pooled_backbone import KIND
 from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
@@ -96,7 +96,7 @@ def _block(content: JsonView, source: str) -> Json:
         raise LearnerError(
             f"{source} is not an hf-free learner: its {CONFIG} has no hf_free block",
             allowed="a learner made by hf-free train or MetaLearner.save_pretrained",
-            action="a plain timm checkpoint can serve as a teacher: hf-free train --models ...",
+            action=way_from_teacher(source),
         )
     version = block.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:

@@ -46,6 +46,14 @@ def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
+def way_from_teacher(name: str) -> str:
+    """What to do with a classifier that is no learner, such as a teacher that is named in a learner's place."""
+    return (
+        f"a plain image classifier can be a teacher: hf-free pool --models {name} ... --output runs/pooled "
+        "(or hf-free train, distill); then name that folder, or hf-free adapt it"
+    )
+
+
 def stored_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An embedding's tensors under the names they have in hf_free.safetensors."""
     return _renamed(tensors, _STORED_PARTS)

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from safetensors.torch import save_file
 from torch import nn
 
-from hf_free.errors import LearnerError, TeacherReferenceError
+from hf_free.errors import LearnerError, MissingFilesError, TeacherReferenceError
 from hf_free.hub.names import id_of_cache_folder
 from hf_free.learner.backbone import blank_backbone, blank_width, timm_settings
 from hf_free.learner.backbone_kinds import Access, PooledParts, open_pooled
@@ -46,6 +46,7 @@ from hf_free.learner.format import (
     read_tensors,
     refuse_stranger,
     stored_names,
+    way_from_teacher,
 )
 from hf_free.learner.one_step import (
     FINGERPRINTS,
@@ -64,9 +65,6 @@ from hf_free.runtime.files import sha256_of
 from hf_free.runtime.given import check_kind, from_home, short_form, why_no_path
 from hf_free.runtime.strict_json import why_too_large
 from hf_free.runtime.text import listed
-
-IN_MEMORY = "(in memory"
-"""How the names of teachers begin that were given as networks, not as texts."""
 
 WIDENED = 2
 """A network may take this many times the size of its file in memory: weights of 16 bits become fp32."""
@@ -117,7 +115,7 @@ def _check_can_be_opened(embedder: Embedder, record: LearnerRecord) -> None:
             action="put back what it had",
         )
     if isinstance(backbone, PooledBackbone):
-        lost = [teacher.reference for teacher in record.teachers if teacher.reference.startswith(IN_MEMORY)]
+        lost = [teacher.reference for teacher in record.teachers if teacher.is_in_memory]
         if lost and backbone.included is None:
             raise LearnerError(
                 f"a pooled learner of networks in memory cannot be saved: {listed(lost)}",
@@ -318,6 +316,10 @@ def fetch_files(
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
+    except MissingFilesError as error:
+        if EXTRA_WEIGHTS in required and f"no {EXTRA_WEIGHTS}" in error.given and f"no {WEIGHTS}" not in error.given:
+            error.action = way_from_teacher(name)
+        raise
     except TeacherReferenceError as error:  # it speaks of teachers' grammar
         raise LearnerError(
             f"no learner: {error.given}",

@@ -82,6 +82,11 @@ class RecordedTeacher:
         return self.private or self.gated
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether it was given as a network: no file of it is known, and no black box either."""
+        return self.repo_id is None and not (self.sha256 or self.is_hidden or self.entry.get("answers_only"))
+
+    @property
     def is_public(self) -> bool:
         """Whether anybody can have it from the Hub; a local folder cannot be fetched."""
         return self.repo_id is not None and not self.is_hidden

@@ -80,6 +80,11 @@ class TeacherRecord:
         """Whether the repository is private or gated, so that what is published does not name it."""
         return self.private or self.gated
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it was given as a network: no file of it is known, and no black box either."""
+        return self.repo_id is None and not (self.sha256 or self.is_hidden or self.answers_only)
+
     def to_dict(self) -> Json:
         """The record as plain JSON types."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -18,6 +18,13 @@ def check_can_be_opened(record: LearnerRecord) -> None:
     """
     if not record.is_pooled or record.learner.teachers_included:
         return
+    own = [teacher.reference for teacher in record.teachers if teacher.is_in_memory]
+    if own:
+        raise HubError(
+            f"a pooled learner of networks in memory cannot be published: {listed(own)}",
+            allowed="teachers that are on the Hub, or whose files lie with the learner",
+            action="write each with save_teacher, and pool their folders with include_weights=True",
+        )
     local = [teacher.reference for teacher in record.teachers if teacher.repo_id is None]
     if local:
         raise HubError(

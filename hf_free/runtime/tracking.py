@@ -76,7 +76,9 @@ class Trackers:
         if names:
             self._replaced = sys.stdout, _BesideTrackers(sys.stdout)
             sys.stdout = self._replaced[1]
-        self._feeds = [_Feed(name, partial(make, name, project, folder), settings or {}) for name in names]
+        self._feeds = [
+            _Feed(name, partial(make, name, project, folder), settings or {}) for name in dict.fromkeys(names)
+        ]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Tell all trackers some numbers of a step."""

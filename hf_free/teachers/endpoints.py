@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ from hf_free.teachers.config_check import check_classes
 from hf_free.teachers.oracle import Client, Oracle
 from hf_free.teachers.query_budget import QueryBudget
 from hf_free.teachers.reference import TeacherReference
+
+logger = logging.getLogger(__name__)
 
 ARCHITECTURE = "endpoint"
 """Stands for the architecture of a network that cannot be seen."""
@@ -60,6 +63,12 @@ class EndpointAccess:
         if identity not in self.ledgers:
             path = None if self.folder is None else self.folder / f"{identity}.answers"
             self.ledgers[identity] = AnswerLedger(path)
+            if self.budget.missing and not self.ledgers[identity].sent:
+                logger.warning(
+                    "%s is gone or empty, though its black box was asked: its answers are lost, and the same pictures "
+                    "are asked about again",
+                    path or "a file of answers",
+                )
             self.budget.recall(self.ledgers[identity].sent)
         return self.ledgers[identity]
 

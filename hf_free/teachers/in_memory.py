@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from hf_free.data.resizing import FILTERS
 from hf_free.errors import ConfigError, HfFreeError, TeacherError
+from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
@@ -31,10 +37,10 @@ _SIDES = "input_size=(3, height, width), mean=(r, g, b) and std=(r, g, b), for p
 
 _DESCRIBED: dict[str, tuple[tuple[type, ...], str]] = {
     "input_size": ((int,), "three whole numbers: channels, height and width"),
-    "mean": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
-    "std": ((int, float), "a list of one number per channel, of pixels in [0, 1]"),
+    "mean": ((int, float), "a list of one finite number per channel, of pixels in [0, 1]"),
+    "std": ((int, float), "a list of one finite number above 0 per channel, of pixels in [0, 1]"),
     "label_names": ((str, int), "a list with one name per class, in their order"),
-    "interpolation": ((), "the name of a filter, such as bilinear or bicubic"),
+    "interpolation": ((), ", ".join(FILTERS)),
 }
 """What describes a network's pictures and classes: the types of its parts, and the rule in words."""
 
@@ -80,20 +86,19 @@ def as_teacher(
         name: What logs and records call it.
 
     Raises:
-        TeacherError: a network that needs more to be said, or that does not classify.
+        TeacherError: a network that needs more to be said, that does not classify, or that cannot be looked into.
     """
-    if not isinstance(network, nn.Module):
-        raise TeacherError(
-            f"{name}: {short_form(network)} of type {type(network).__name__}",
-            allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
-        )
+    check_kind(name, "name", str, allowed="a text", optional=False, error=TeacherError)
+    network = _checked(network, name)
     _check_described(input_size=input_size, mean=mean, std=std, label_names=label_names, interpolation=interpolation)
     given = {"input_size": input_size, "mean": mean, "std": std, "label_names": label_names}
-    known = {key: tuple(value) for key, value in given.items() if value is not None}
-    copied: nn.Module = copy.deepcopy(network).eval()
+    known: Json = {key: tuple(_plain(value)) for key, value in given.items() if value is not None}
+    copied = _copied(network, name)
     if hasattr(network, "pretrained_cfg") and hasattr(network, "forward_head"):
         filtered = {} if interpolation is None else {"interpolation": interpolation}
-        return build_teacher(copied, record_for(copied, reference=name, **known, **filtered))
+        record = record_for(copied, reference=name, **known, **filtered)
+        _check_fits(record, label_names)
+        return build_teacher(copied, record)
     if input_size is None or mean is None or std is None:
         raise TeacherError(
             f"{name}: a {type(network).__name__}, and nothing says how it is shown pictures",
@@ -108,27 +113,26 @@ def as_teacher(
             set_attention("eager")  # whose second derivatives exist
         wrapped: nn.Module = TransformersNetwork(copied, family, type(network).__name__)
     else:
-        wrapped = OwnNetwork(copied, input_size)
-    with torch.no_grad():
-        asked = Answers(wrapped.eval()).ask(torch.zeros((2, *input_size)), "both")
-    features, logits = asked
+        wrapped = OwnNetwork(copied, known["input_size"])
+    features, logits = _tried(wrapped.eval(), known["input_size"], name)
     record = TeacherRecord(
         reference=name,
         repo_id=None,
         commit=None,
         architecture=type(network).__name__,
         parameters=sum(p.numel() for p in wrapped.parameters()),
-        input_size=input_size,
+        input_size=known["input_size"],
         fixed_input_size=True,
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=known["mean"],
+        std=known["std"],
         interpolation=interpolation or "bilinear",
         num_classes=logits.shape[1],
-        label_names=None if label_names is None else tuple(label_names),
+        label_names=known.get("label_names"),
         num_features=features.shape[1],
         normalization=normalization_census(wrapped),
         weight_bytes=weight_bytes(wrapped),
     )
+    _check_fits(record, label_names)
     return Teacher(wrapped, record)
 
 
@@ -168,6 +172,11 @@ def pool_in_memory(
     return TeacherPool.from_teachers(teachers)
 
 
+def _plain(values: Iterable[Any]) -> list[Any]:
+    """Numbers of Python in place of numpy's and torch's, which JSON does not know."""
+    return [value.item() if hasattr(value, "item") else value for value in values]
+
+
 def _check_described(**given: object) -> None:
     """Refuse what describes no pictures or classes, by its argument's name.
 
@@ -178,12 +187,121 @@ def _check_described(**given: object) -> None:
         kinds, rule = _DESCRIBED[name]
         parts = None
         if isinstance(value, list | tuple) or getattr(value, "ndim", None) == 1:  # arrays and tensors too
-            parts = [part.item() if hasattr(part, "item") else part for part in value]  # type: ignore[attr-defined]
+            parts = _plain(value)  # type: ignore[arg-type]
         is_list = parts is not None and bool(parts) and all(type(part) in kinds for part in parts)
         is_size = name != "input_size" or (is_list and parts is not None and len(parts) == 3 and min(parts) > 0)
-        is_one = isinstance(value, str) if name == "interpolation" else is_list and is_size
+        if name in ("mean", "std") and is_list and parts is not None:  # a deviation of zero makes everything infinite
+            is_list = all(math.isfinite(part) and (part > 0 or name == "mean") for part in parts)
+        is_one = value in FILTERS if name == "interpolation" else is_list and is_size
         if not (value is None or is_one):
             raise TeacherError(f"{name}={short_form(value)} of type {type(value).__name__}", allowed=rule)
+
+
+def _check_fits(record: TeacherRecord, label_names: Sequence[object] | None) -> None:
+    """Refuse what describes other channels or classes than the network's.
+
+    Raises:
+        TeacherError: with their numbers.
+    """
+    channels = record.input_size[0]
+    given = {"mean": (len(record.mean), channels, "channels"), "std": (len(record.std), channels, "channels")}
+    if label_names is not None:
+        given["label_names"] = (len(label_names), record.num_classes, "classes")
+    for key, (found, wanted, what) in given.items():
+        if found != wanted:
+            raise TeacherError(
+                f"{record.reference}: {key} of length {found}, and its {what} are {wanted}", allowed=_DESCRIBED[key][1]
+            )
+
+
+def _checked(network: object, name: str) -> nn.Module:
+    """A network whose layers can be looked into, without what torch wraps networks in.
+
+    Raises:
+        TeacherError: none, or a compiled program, whose BatchNorm layers cannot be read and whose weights cannot be
+            frozen or copied as those of a network can.
+    """
+    wrapped = getattr(network, "_orig_mod", None)  # by torch.compile
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        wrapped = network.module
+    if isinstance(wrapped, nn.Module):
+        return _checked(wrapped, name)
+    if not isinstance(network, nn.Module):
+        is_exported = isinstance(getattr(network, "graph_module", None), nn.Module)
+        raise TeacherError(
+            f"{name}: {short_form(network)} of type {type(network).__name__}",
+            allowed="a network (torch.nn.Module), a loaded teacher, or a text or path that names one",
+            action="give the network that was exported, or PROGRAM.module()" if is_exported else "",
+        )
+    scripted = [part for part in network.modules() if isinstance(part, torch.jit.ScriptModule)]
+    if any(part is network or next(chain(part.parameters(), part.buffers()), None) is not None for part in scripted):
+        held = "a TorchScript program" if scripted[0] is network else "a network with parts in TorchScript"
+        raise TeacherError(
+            f"{name}: {held} (torch.jit), whose layers cannot be looked into",
+            allowed="networks of Python classes (torch.nn.Module)",
+            action="build the network from its class and fill it: network.load_state_dict(scripted.state_dict())",
+        )
+    tensors = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise TeacherError(f"{name}: a network without weights (device meta)", allowed="a network with its weights")
+    if any(tensor.dtype == torch.float64 for tensor in network.parameters()):
+        raise TeacherError(
+            f"{name}: a network with weights of 64 bits", allowed="at most 32 bits", action="give network.float()"
+        )
+    return network
+
+
+def _copied(network: nn.Module, name: str) -> nn.Module:
+    """A copy of a network in eval mode.
+
+    Raises:
+        TeacherError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network).eval()
+    except Exception as error:  # what it holds is the user's own: a weight that is computed, a lock, a file
+        if is_out_of_memory(error):
+            raise
+        raise TeacherError(
+            f"{name}: this {type(network).__name__} cannot be copied: {others_words(error)}",
+            allowed="networks that copy.deepcopy copies: weights that are parameters or buffers, not results",
+            action="detach what is computed; for torch.nn.utils.weight_norm: torch.nn.utils.remove_weight_norm(layer)",
+        ) from error
+
+
+def _tried(network: nn.Module, input_size: tuple[int, int, int], name: str) -> tuple[Tensor, Tensor]:
+    """Features and logits of two pictures, where the network answers about one as well.
+
+    Raises:
+        TeacherError: it does not.
+    """
+    answers = Answers(network)
+    for count in (1, 2):
+        try:
+            with torch.no_grad():
+                features, logits = answers.ask(torch.zeros((count, *input_size)), "both")
+        except HfFreeError:
+            raise
+        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise TeacherError(
+                f"{name}: it cannot answer about {('one picture', 'two pictures')[count - 1]} of {input_size}: "
+                f"{others_words(error)}",
+                allowed="networks that answer about any number of pictures of that size",
+                action="give the size that it takes; a program that was exported for one number of pictures: the "
+                "network that it was made of",
+            ) from error
+    return features, logits
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 of a network's parameters and buffers, wherever they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*network.named_parameters(), *network.named_buffers()], key=itemgetter(0)):
+        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + plain.numpy().tobytes())
+    return digest.hexdigest()
 
 
 class OwnNetwork(nn.Module):
@@ -214,6 +332,7 @@ class OwnNetwork(nn.Module):
             raise TeacherError(
                 f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
                 allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
+                action="" if all(t.dtype == torch.float32 for t in body.parameters()) else "give network.float()",
             ) from error
         linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
         for head in reversed(linear):

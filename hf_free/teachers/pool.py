@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 import torch
+from torch import nn
 
 from hf_free.backbones.weights import SMALL_FILE
 from hf_free.errors import (
@@ -257,6 +258,11 @@ class TeacherPool(Sequence[Teacher]):
         return list(self._references)
 
     @property
+    def given_networks(self) -> dict[int, nn.Module]:
+        """The networks, by their teachers' places, that were given in memory and that no file holds."""
+        return {place: one.network for place, one in self._loaded.items() if self.records[place].is_in_memory}
+
+    @property
     def black_boxes(self) -> list[int]:
         """Places of the teachers that only answer."""
         return [place for place, record in enumerate(self.records) if record.answers_only]
@@ -477,6 +483,12 @@ def _as_references(
         record = source if isinstance(source, TeacherRecord) else None
         text = source if isinstance(source, str) else source.reference
         try:
+            if record is not None and record.is_in_memory:  # its name may be that of something else
+                raise TeacherReferenceError(
+                    f"{text} was given as a network in memory, which no file holds",
+                    allowed="teachers of the Hub or of folders",
+                    action="give the network again, in Python",
+                )
             references = resolver.references(text)
         except TeacherReferenceError as error:
             if strict and len(found) not in absent:

@@ -16,6 +16,7 @@ class QueryBudget:
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit, self._spent, self._lock = limit, 0, threading.Lock()
+        self._expected = 0  # queries of earlier starts that are counted, and of which no ledger has told yet
 
     @property
     def spent(self) -> int:
@@ -26,6 +27,11 @@ class QueryBudget:
     def left(self) -> int | None:
         """Pictures that may still be sent; None for any number."""
         return None if self.limit is None else max(0, self.limit - self._spent)
+
+    @property
+    def missing(self) -> int:
+        """Queries that earlier starts are known to have spent, and that no ledger has told of so far."""
+        return self._expected
 
     def spend(self, count: int, name: str) -> None:
         """Take so many queries.
@@ -48,7 +54,16 @@ class QueryBudget:
         with self._lock:
             self._spent -= count
 
-    def recall(self, count: int) -> None:
-        """Count queries of an earlier start, whatever the limit is by now."""
+    def expect(self, count: int) -> None:
+        """Count queries that earlier starts are known to have spent, before their ledgers tell of them: of a ledger
+        that is lost, too."""
         with self._lock:
             self._spent += count
+            self._expected += count
+
+    def recall(self, count: int) -> None:
+        """Count queries of an earlier start, whatever the limit is by now; those expected, not again."""
+        with self._lock:
+            told = max(0, min(count, self._expected))
+            self._expected -= told
+            self._spent += count - told

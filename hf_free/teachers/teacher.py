@@ -75,7 +75,8 @@ class Teacher(nn.Module):
         self._unregistered = (_frozen(network), Answers(network))
         self._folded: tuple[nn.Module, ...] | None = None  # hidden as well; empty where folding did not help
         self.has_answered = False
-        device = next(network.parameters()).device
+        weights = next((t for _, t in _state(network)), None)  # some networks hold theirs as buffers only
+        device = torch.device("cpu") if weights is None else weights.device
         for name, values in (("mean", record.mean), ("std", record.std), ("luminance", _LUMINANCE)):
             self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
         chosen = None if record.classes is None else torch.tensor(record.classes, device=device)
@@ -369,6 +370,8 @@ def reduce_logits(output: object) -> Tensor:
             allowed="logits of shape (batch, classes), or a tuple of those",
             action="use an image classifier",
         )
+    if not logits.is_floating_point():
+        raise TeacherError(f"an output of {logits.dtype}", allowed="logits: floating-point numbers")
     return logits
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+
 from hf_free.config.sections import BellConfig
 from hf_free.errors import ConfigError
 from hf_free.inversion.base import Inverter, TaskSize
+from hf_free.provenance.reading import JsonView, number_of
 from hf_free.runtime.text import listed
 from hf_free.teachers.pool import TeacherPool
+from hf_free.training.folder import RunFolder
+from hf_free.training.log_reading import read_rows
 from hf_free.training.workload import Workload
 
 
@@ -46,6 +53,22 @@ def query_terms(pool: TeacherPool) -> dict[str, float]:
     budget = pool.endpoints.budget
     left = budget.left
     return {"queries": float(budget.spent), **({} if left is None else {"queries_left": float(left)})}
+
+
+def queries_until(state: JsonView, *folders: RunFolder) -> int:
+    """What a run had asked its black boxes before, as far as its checkpoint and its logs know.
+
+    Args:
+        state: The checkpoint's, as its file has it.
+        folders: The run's, and the checkpoint's copy of its files.
+    """
+    rows = list[Mapping[str, float]]()
+    for folder in folders:
+        with suppress(OSError):  # that it cannot be read, or is damaged, is said when the run reads it
+            rows += read_rows(folder.log)[0]
+    told = [state.get("queries"), *(row.get("queries") for row in rows)]
+    numbers = [number for number in map(number_of, told) if number is not None and math.isfinite(number)]
+    return max([0, *map(int, numbers)])
 
 
 def notes_on_black_boxes(pool: TeacherPool, inverter: Inverter, work: Workload) -> list[str]:

@@ -21,7 +21,7 @@ def write_down(run: Run) -> None:
     """
     if run.going_on_from is not None and run.chains.ranks.is_first:
         run.folder.begin(run.config.to_yaml(), resume=True)
-        write_teachers(run.folder, run.config.models, run.pool.records)
+        write_teachers(run.folder, run.config.models, run.pool)
         run.folder.read_log(before_step=run.going_on_from)
     run.going_on_from = None
 
@@ -42,6 +42,7 @@ def save_alone(run: Run) -> None:
 
 def _write(run: Run) -> None:
     run.state.energy = run.energy.spent()
+    run.state.queries = run.pool.endpoints.budget.spent if run.pool.black_boxes else 0
     save_checkpoint(run)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -20,7 +21,9 @@ from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.files import write_file
 from hf_free.runtime.saved_json import read_saved
-from hf_free.runtime.text import others_words
+from hf_free.runtime.text import listed, others_words
+from hf_free.teachers.in_memory import weights_sha256
+from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.folder import COMPANIONS, RunFolder
@@ -32,9 +35,12 @@ from hf_free.training.state import RunState
 logger = logging.getLogger(__name__)
 
 
-def write_teachers(folder: RunFolder, models: Sequence[str], records: Sequence[TeacherRecord]) -> None:
-    """Write down which teachers a run has, at which commits and with which settings, for `teachers_to_resume`."""
-    folder.write_json(folder.teachers, {"models": list(models), "teachers": [record.to_dict() for record in records]})
+def write_teachers(folder: RunFolder, models: Sequence[str], pool: TeacherPool) -> None:
+    """Write down which teachers a run has, at which commits and with which settings, for `teachers_to_resume`; of
+    those that were given as networks also what their weights are, for `check_given_again`."""
+    teachers = [record.to_dict() for record in pool.records]
+    about = {"models": list(models), "teachers": teachers, _OWN: _weights_in_memory(pool)}
+    folder.write_json(folder.teachers, about)
 
 
 def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[TeacherRecord] | list[str]:
@@ -64,6 +70,59 @@ def teachers_to_resume(folder: RunFolder, models: Sequence[str]) -> list[Teacher
     except TypeError as error:
         raise RunError(f"{folder.teachers} is damaged: {error}", action=action) from None
 
+
+def check_given_again(
+    folder: RunFolder, begun: Sequence[TeacherRecord] | Sequence[str], pool: TeacherPool | None
+) -> None:
+    """Refuse other teachers in memory than those that a run began with; what the learner knows is of those.
+
+    Args:
+        folder: The run's.
+        begun: What `teachers_to_resume` gave.
+        pool: The teachers that are given now; None where texts name them.
+
+    Raises:
+        RunError: networks that are not given again, or others.
+    """
+    records = [record for record in begun if isinstance(record, TeacherRecord)]
+    lost = [record.reference for record in records if record.is_in_memory]
+    again = "give all its teachers again, in their order: hf_free.train(..., models=[...], resume=True)"
+    if pool is None:
+        if lost:
+            raise RunError(
+                f"{folder.root} was begun with networks in memory, which no file holds: {listed(lost)}",
+                allowed="the same networks while a run goes on",
+                action=f"{again} in Python",
+            )
+        return
+    if not folder.teachers.is_file():
+        return  # of a version that wrote none
+    noted = texts_of(object_of(read_saved(folder.teachers, action=again)).get(_OWN))
+    own = zip_longest(noted, _weights_in_memory(pool), fillvalue="") if noted else []
+    others = {place for place, (before, now) in enumerate(own) if before != now}
+    pairs = enumerate(zip(records, pool.records, strict=False))
+    others |= {place for place, (before, now) in pairs if any(getattr(before, k) != getattr(now, k) for k in _SAME)}
+    if len(records) == len(pool) and not others:
+        return
+    names = [f"{pool.records[place].reference} (teacher {place + 1})" for place in sorted(others) if place < len(pool)]
+    counts = f"{len(records)} teachers, and {len(pool)} that can be used are given"
+    shown = counts if len(records) != len(pool) else f"another network than {listed(names)}"
+    raise RunError(
+        f"{folder.root} was begun with {shown}", allowed="the same teachers while a run goes on", action=again
+    )
+
+
+def _weights_in_memory(pool: TeacherPool) -> list[str]:
+    """SHA-256 of the weights of each teacher that was given as a network; empty for others, whose files are known."""
+    networks = pool.given_networks
+    return [weights_sha256(networks[place]) if place in networks else "" for place in range(len(pool))]
+
+
+_OWN = "weights_in_memory"
+"""Key of what `_weights_in_memory` gives."""
+
+_SAME = ("architecture", "num_classes", "classes", "num_features", "input_size", "mean", "std", "sha256")
+"""What tells teachers apart besides their weights in memory. Their names do not."""
 
 BEST = "best.safetensors"
 """The best learner so far, as it lies in a checkpoint."""

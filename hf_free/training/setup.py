@@ -50,9 +50,15 @@ from hf_free.runtime.tracking import Trackers, check_installed
 from hf_free.teachers.endpoints import EndpointAccess
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.absolute_paths import absolute_config
-from hf_free.training.black_boxes import check_black_boxes
+from hf_free.training.black_boxes import check_black_boxes, queries_until
 from hf_free.training.budgeting import Budget, least_budget, make_budget
-from hf_free.training.checkpoint import choose_checkpoint, load_checkpoint, teachers_to_resume, write_teachers
+from hf_free.training.checkpoint import (
+    check_given_again,
+    choose_checkpoint,
+    load_checkpoint,
+    teachers_to_resume,
+    write_teachers,
+)
 from hf_free.training.folder import RunFolder, learner_of_run
 from hf_free.training.notices import notes_on_distillation, start_notes
 from hf_free.training.own_pictures import read_own_pictures
@@ -265,7 +271,7 @@ def prepare(
         RunError: too few usable teachers, too little memory or time, or nothing to resume; see `gather` for more.
     """
     config = absolute_config(config)
-    models, chosen, begun, gone = None, None, None, list[object]()
+    models, chosen, begun, gone, spent = None, None, None, list[object](), 0
     remote = (
         RemoteCheckpoints(config.hub.push_checkpoints, token)
         if config.hub.push_checkpoints and ranks.is_first
@@ -276,9 +282,14 @@ def prepare(
     if resume:
         chosen = choose_checkpoint(folder, config.to_dict())
         models = teachers_to_resume(folder, config.models)
+        check_given_again(folder, models, pool)
         saved = object_of(read_saved(chosen.folder / "state.json", action="start again with --overwrite"))
         begun, gone = Division.of(saved), list_of(saved.get("gone"))
+        if ranks.is_first and any(isinstance(one, TeacherRecord) and one.answers_only for one in models):
+            spent = queries_until(saved, folder, RunFolder(chosen.folder / "run"))  # the first asks for all
         say_resumed(console, chosen)
+    access = EndpointAccess.of(config.queries, folder=folder.answers, tokens=endpoint_tokens)
+    access.budget.expect(spent)
     gathered = gather(
         config,
         models=models,
@@ -288,9 +299,16 @@ def prepare(
         warms_up=not resume,
         ranks=ranks,
         begun=begun,
-        endpoints=EndpointAccess.of(config.queries, folder=folder.answers, tokens=endpoint_tokens),
+        endpoints=access,
         absent=[place for place in gone if isinstance(place, int)],
     )
+    if access.budget.missing:
+        logger.warning(
+            "%d of the %d queries that this run has spent are in no file of %s: they stay counted",
+            access.budget.missing,
+            access.budget.spent,
+            folder.answers,
+        )
     parts = assemble(gathered, token=token)
     config, learner, layout, objective = parts.config, parts.learner, parts.layout, parts.objective
     if parts.learner_precision != parts.precision:
@@ -314,7 +332,7 @@ def prepare(
     # ---- folder: a start that fails before this leaves nothing in it; one that goes on is written down after a step
     if ranks.is_first and chosen is None:
         folder.begin(config.to_yaml(), resume=resume, log=parts.warm_up.log)
-        write_teachers(folder, config.models, parts.pool.records)
+        write_teachers(folder, config.models, parts.pool)
     ranks.wait()
 
     # ---- memory

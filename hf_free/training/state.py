@@ -26,6 +26,8 @@ class RunState:
     """Wall-clock time spent, over all resumptions."""
     energy: Energy = field(default_factory=Energy)
     """What was measured of it, over all resumptions."""
+    queries: int = 0
+    """What black boxes were asked until the last checkpoint, over all resumptions."""
     kept_tasks: int = 0
     """Recovered tasks kept."""
     pictures: int = 0

@@ -82,6 +82,8 @@ def test_offline_serves_the_cache_and_says_so(hub, tokens, ask):
     assert cached["value"]["from_cache"]
     assert f"offline: alice/offline@main served from the cache at commit {commit}" in cached["log"]
     assert "org/other@main is not in the cache, and HF_HUB_OFFLINE is set" in missing["error"]
+    assert "leave --offline out and unset HF_HUB_OFFLINE, so that they are fetched" in missing["error"]
+    assert "inspect" not in missing["error"], "which fetches a teacher's files alone"
     assert "HF_HUB_OFFLINE is set" in push["error"]
     assert not [path for name in ("alice/offline", "org/other", "whoami") for path in paths(hub, start, about=name)]
     local = ask("fetch_snapshot, 'alice/offline', local_files_only=True")

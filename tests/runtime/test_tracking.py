@@ -52,6 +52,13 @@ def test_each_tracker_is_told_all_in_order_from_a_thread_of_its_own():
     assert len({tracker.thread for tracker in made} | {threading.current_thread()}) == 3
 
 
+def test_one_that_is_named_twice_is_told_once():
+    made = []
+    trackers = Trackers(["a", "b", "a"], make=_make(made))
+    trackers.close()
+    assert len(made) == 2
+
+
 def test_one_that_fails_is_left_out_with_its_reason_and_the_others_go_on(caplog):
     class Failing(Recording):
         def start(self):

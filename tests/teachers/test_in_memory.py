@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import warnings
 
 import pytest
 import torch
@@ -73,6 +75,112 @@ def test_what_is_no_classifier_is_refused():
     pool = TeacherPool.from_teachers([as_teacher(Plain(classes=1), **SHOWN), as_teacher(Plain(), **SHOWN)])
     assert [reason for _, reason in pool.skipped] == ["has 1 class (allowed: classifiers of at least 2 classes)"]
     assert len(pool) == 1
+
+
+def _traced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of TorchScript as a whole
+        return torch.jit.trace(Plain().eval(), torch.rand(2, 3, 16, 16))
+
+
+def _frozen_program():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.freeze(_traced())
+
+
+def _for_two_pictures():
+    return torch.export.export(Plain().eval(), (torch.rand(2, 3, 16, 16),))
+
+
+class _Computed(Plain):
+    """Its head's weight is a result, not a parameter, as torch.nn.utils.weight_norm has it."""
+
+    def __init__(self):
+        super().__init__()
+        weight = self.head._parameters.pop("weight")
+        self.head.weight = weight * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "to_do"),
+    [
+        (_traced, r"mine: a TorchScript program", "load_state_dict"),
+        (_frozen_program, r"mine: a TorchScript program", "load_state_dict"),
+        (lambda: nn.Sequential(_traced(), nn.Identity()), r"parts in TorchScript", "load_state_dict"),
+        (_for_two_pictures, r"ExportedProgram", r"PROGRAM\.module\(\)"),
+        (lambda: _for_two_pictures().module(), r"mine: it cannot answer about one picture", "exported"),
+        (lambda: Plain().to("meta"), r"mine: a network without weights", None),
+        (lambda: Plain().half(), r"a Plain cannot answer", r"network\.float\(\)"),
+        (_Computed, r"mine: this _Computed cannot be copied", "weight_norm"),
+    ],
+)
+def test_what_torch_makes_of_networks_is_a_teacher_or_one_clear_error(make, said, to_do):
+    with pytest.raises(TeacherError, match=said) as raised:
+        as_teacher(make(), **SHOWN, name="mine")
+    assert to_do is None or re.search(to_do, raised.value.action)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda network: torch.compile(network, backend="eager")])
+def test_what_torch_wraps_networks_in_is_taken_off(wrap):
+    network = Plain().eval()
+    teacher = as_teacher(wrap(network), **SHOWN)
+    images = torch.rand(2, 3, 16, 16)
+    assert (teacher.record.architecture, teacher.record.num_features) == ("Plain", 8)
+    assert torch.allclose(teacher.logits(images), network(teacher.prepare(images)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["timm", "own"])
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"label_names": ["a"]}, "mine: label_names of length 1, and its classes are 4"),
+        ({"std": (0.5, 0.5)}, "mine: std (of length 2, and its channels are 3|is .0.5, 0.5.)"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "mean="),
+        ({"std": (0.5, 0.5, 0.0)}, "std="),
+        ({"interpolation": "mitchell"}, "interpolation='mitchell'"),
+        ({"name": 3}, "name=3"),
+    ],
+)
+def test_what_does_not_describe_the_network_is_refused(kind, described, said):
+    network, shown = (pico_network("conv4", num_classes=4), {}) if kind == "timm" else (Plain(), SHOWN)
+    with pytest.raises(TeacherError, match=said) as raised:
+        as_teacher(network, **{**shown, "name": "mine", **described})
+    assert raised.value.allowed
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_answers_that_are_no_floating_point_numbers_are_refused(kind):
+    network = Plain()
+    network.register_forward_hook(lambda _module, _inputs, output: output.to(kind))
+    with pytest.raises(TeacherError, match=f"an output of {kind}"):
+        as_teacher(network, **SHOWN)
+
+
+def test_weights_of_64_bits_are_refused():
+    for network in (Plain().double(), pico_network("conv4").double()):
+        with pytest.raises(TeacherError, match=r"(?s)mine: a network with weights of 64 bits.*network\.float\(\)"):
+            as_teacher(network, **SHOWN, name="mine")
+
+
+def test_a_network_whose_weights_are_buffers_is_a_teacher():
+    class Buffers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.rand(3, 4))
+
+        def forward(self, x):
+            return x.mean((2, 3)) @ self.weight
+
+    assert as_teacher(Buffers(), **SHOWN).logits(torch.rand(2, 3, 16, 16)).shape == (2, 4)
+
+
+def test_a_network_of_transformers_that_takes_other_pictures_says_so():
+    pytest.importorskip("transformers")
+    from pico_transformers import pico_classifier
+
+    with pytest.raises(TeacherError, match=r"mine: it cannot answer about one picture of \(3, 16, 16\)"):
+        as_teacher(pico_classifier("vit"), **SHOWN, name="mine")
 
 
 def test_a_network_of_transformers_answers_as_it_does_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import ConfigError, RunError
+from hf_free.errors import ConfigError, QueryBudgetError, RunError
 from hf_free.methods.registry import METHODS
 from hf_free.serving.served_model import ServedTeacher
 from hf_free.serving.server import ModelServer
@@ -79,6 +80,37 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(server, folders, tmp_path):
     assert until_then > paid / 2
     one, other = (load_file(tmp_path / run / "learner" / "model.safetensors") for run in ("whole", "cut"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_whose_answers_are_lost_says_so_and_counts_what_it_had_spent(server, folders, tmp_path, caplog):
+    names, run = [*folders, f"endpoint:{server.address}"], tmp_path / "run"
+    train(config(names, {"trainer": {"steps": 3}}), output=run, progress=False)
+    paid = RunFolder(run).read_log()[-1]["queries"]
+    (ledger,) = (run / "answers").iterdir()
+    longer = {"trainer": {"steps": 4}}
+    whole = ledger.read_bytes()
+    ledger.write_bytes(b"")  # as a loss of power leaves it
+    before = server.answered
+    with pytest.raises(QueryBudgetError, match=r"0 of \d+ queries are left"):
+        train(config(names, longer, {"queries": {"budget": int(paid)}}), output=run, progress=False, resume=True)
+    assert server.answered == before
+    caplog.clear()
+    ledger.write_bytes(whole[: len(whole) // 2])
+    train(config(names, longer), output=run, progress=False, resume=True)
+    again = server.answered - before
+    row = RunFolder(run).read_log()[-1]
+    assert row["queries"] == paid + again
+    assert json.loads((run / "record.json").read_text())["training"]["queries"] == paid + again
+    assert re.search(
+        rf"\d+ of the {paid:.0f} queries that this run has spent are in no file of .*answers", caplog.text
+    )
+    assert "is gone or empty" not in caplog.text
+    ledger.unlink()
+    RunFolder(run).log.unlink()
+    caplog.clear()
+    train(config(names, {"trainer": {"steps": 5}}), output=run, progress=False, resume=True)
+    assert f"{ledger} is gone or empty, though its black box was asked" in caplog.text
+    assert RunFolder(run).read_log()[-1]["queries"] == paid + server.answered - before
 
 
 def test_within_a_budget_the_run_goes_on_without_further_answers(server, folders, tmp_path, caplog):

@@ -22,7 +22,7 @@ def begun(tmp_path):
     (tmp_path / "list.yaml").write_text(entries)
     config = FreeConfig.from_dict({"models": [str(tmp_path / "list.yaml")]})
     run, pool = RunFolder(tmp_path / "run"), TeacherPool(config.models, strict=True)
-    write_teachers(run, config.models, pool.records)
+    write_teachers(run, config.models, pool)
     return run, config, pool.records
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from pico import pico_folder, pico_network, pico_run
 from torch import nn
 
+from hf_free.cli.main import main
 from hf_free.config.reading import merge
 from hf_free.config.sections import FiveConfig
 from hf_free.config.tree import FreeConfig
-from hf_free.errors import ConfigError, RunError
+from hf_free.errors import ConfigError, HubError, LearnerError, RunError
 from hf_free.teachers.in_memory import as_teacher
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.transformers_loader import is_installed
+from hf_free.training.checkpoint import teachers_to_resume
 from hf_free.training.folder import RunFolder
 from hf_free.training.pool import pool
 from hf_free.training.screening import check_enough
@@ -53,6 +59,60 @@ def test_networks_in_memory_teach_beside_named_teachers_of_both_kinds(tmp_path):
     assert pooled.backbone(torch.rand(2, 3, 16, 16)).shape[0] == 2
     with pytest.raises(ConfigError, match="which a folder cannot name"):
         pool(models, output=tmp_path / "pooled")
+
+
+def _own(seed, scale=1.0):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    network[-1].weight.data *= scale
+    shown = np.full(3, 0.5, dtype=np.float32)
+    return as_teacher(network.eval(), input_size=(3, 16, 16), mean=shown, std=torch.tensor([0.5] * 3), name="mine")
+
+
+def test_a_run_of_networks_in_memory_goes_on_with_the_same_ones_only(tmp_path, capsys):
+    named, run = str(pico_folder(tmp_path / "timm", "conv4", size=16)), tmp_path / "run"
+    train(_config(trainer={"steps": 2}), models=[_own(1), named], output=run, progress=False)
+    before = sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file())
+    assert main(["train", "--resume", "--output", str(run), "--steps", "3"]) == 1
+    assert "networks in memory, which no file holds: mine" in capsys.readouterr().err
+    records = teachers_to_resume(RunFolder(run), [])
+    named_alike = [replace(records[0], reference=named), records[1]]  # its name is that of a folder
+    for left_out in (TeacherPool(records), TeacherPool(named_alike)):
+        assert [reason for _, reason in left_out.skipped] == [
+            "was given as a network in memory, which no file holds (allowed: teachers of the Hub or of folders)"
+        ]
+    longer = _config(trainer={"steps": 3})
+    again = r"(?s)to do:   give all its teachers again, in their order: .*models=\[\.\.\.\], resume=True"
+    for models, said in (
+        (None, "networks in memory, which no file holds: mine"),
+        ([_own(2), named], r"another network than mine \(teacher 1\)"),
+        ([_own(1, scale=1.01), named], r"another network than mine \(teacher 1\)"),
+        ([_own(1), _own(2)], r"another network than mine \(teacher 2\)"),
+        ([named, _own(1)], "another network than"),
+        ([_own(1), named, _own(2)], "begun with 2 teachers, and 3"),
+    ):
+        with pytest.raises(RunError, match=said) as raised:
+            train(longer, models=models, output=run, resume=True, progress=False)
+        assert re.search(again, str(raised.value))
+    assert sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file()) == before
+    learner = train(longer, models=[_own(1), named], output=run, resume=True, progress=False)
+    assert learner.record.training.steps == 3
+
+
+def test_a_folder_beside_networks_in_memory_has_to_be_as_it_was(tmp_path):
+    folder, run = pico_folder(tmp_path / "timm", "conv4", size=16), tmp_path / "run"
+    train(_config(trainer={"steps": 2}), models=[_own(1), str(folder)], output=run, progress=False)
+    pico_folder(tmp_path / "timm", "conv4", size=16, seed=5)
+    with pytest.raises(RunError, match=r"another network than .*\(teacher 2\)"):
+        train(_config(trainer={"steps": 3}), models=[_own(1), str(folder)], output=run, resume=True, progress=False)
+
+
+def test_a_pooled_learner_of_named_networks_in_memory_is_neither_saved_nor_published(tmp_path):
+    learner = pool([_own(1), str(pico_folder(tmp_path / "timm", "conv4", size=16))], rounds=0)
+    with pytest.raises(LearnerError, match="networks in memory cannot be saved: mine"):
+        learner.save_pretrained(tmp_path / "saved")
+    with pytest.raises(HubError, match=r"(?s)networks in memory cannot be published: mine\n.*save_teacher"):
+        learner.push_to_hub("me/pooled", token="hf_x")
 
 
 @pytest.mark.parametrize("kind", ["timm", pytest.param("transformers", marks=needs_transformers)])

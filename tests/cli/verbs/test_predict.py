@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pico import pico_folder
 from PIL import Image
 
 from hf_free.cli.main import main
@@ -127,6 +128,33 @@ def test_a_learner_without_examples_is_told_what_to_do(capsys, learner_run, pict
     error = capsys.readouterr().err
     assert "holds no adapted classifier" in error
     assert "--support DIR" in error
+
+
+def test_a_teacher_in_a_learners_place_is_told_what_it_is_for(capsys, tmp_path, pictures, hub, run_client):
+    folder = str(pico_folder(tmp_path / "teacher", "conv4"))
+    images = ["--images", str(pictures / "new")]
+    to_do = f"a plain image classifier can be a teacher: hf-free pool --models {folder} ... --output runs/pooled"
+    for words in (images, [*images, "--support", str(pictures / "train")]):
+        assert main(["predict", folder, *words]) == 1
+        error = capsys.readouterr().err
+        assert to_do in error
+        assert "--support DIR" not in error
+    hub.add_repo("org/teacher", Path(folder))
+    code = """
+from hf_free.errors import HubError
+from hf_free.learner.classifier import FewShotClassifier
+from hf_free.learner.meta_learner import MetaLearner
+for kind in (FewShotClassifier, MetaLearner):
+    try:
+        kind.from_pretrained("org/teacher")
+    except HubError as error:
+        print(error.given, "|", error.action)
+"""
+    lines = run_client(code).stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "has no hf_free.safetensors" in line
+        assert f"| {to_do.replace(folder, 'org/teacher')}" in line
 
 
 @pytest.mark.parametrize("where", ["new/*.png", "train/*/*.png"])
