@@ -57,13 +57,6 @@ class Breaks(Leaves):
         return self.head(self.bn(maps).mean((2, 3)))
 
 
-class Complex(Leaves):
-    """Its scores are no real numbers."""
-
-    def forward(self, x):
-        return self.head(self.conv(x).mean((2, 3))).to(torch.complex64)
-
-
 def test_only_answers_that_lead_nowhere_are_refused():
     pictures = torch.rand(2, 3, requires_grad=True)
     check_gradient(pictures, 2 * pictures, "a")
@@ -97,11 +90,6 @@ def test_what_raises_on_the_way_back_names_the_teacher():
     for call in (partial(invert, steps=1, images_per_class=2), measure_invertibility, lambda one: count(try_out(one))):
         with pytest.raises(TeacherError, match=r"\(in memory\) fails when it is asked: ZeroDivisionError"):
             call(_teacher(Breaks))
-
-
-def test_scores_that_are_no_real_numbers_are_refused():
-    with pytest.raises(TeacherError, match="an output of type complex64"):
-        _teacher(Complex)
 
 
 def test_a_pooled_learner_keeps_one_that_cannot_be_inverted(caplog):
