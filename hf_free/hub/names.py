@@ -92,7 +92,7 @@ def check_repository(text: str, repository: str, *, or_folder: bool = True) -> N
     parts = repository.split("/")
     if len(parts) == 1:
         name = parts[0][:MAX_ID_LENGTH]
-        way = f"write org/{name or 'name'}"
+        way = f"write org/{name if NAME_PART.fullmatch(name) else 'name'}"
         raise name_error(
             text,
             f"names {name!r} without an organization or user",

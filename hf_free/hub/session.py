@@ -133,7 +133,9 @@ class _DataListing(_Listing):
     def __init__(self, most_pages: int, seconds: float) -> None:
         super().__init__(most_pages, seconds)
         self.open_since: dict[str, float] = {}
-        """When each question that has had no whole answer was asked first."""
+        """When each question that has had no good answer was asked first."""
+        self.last_status = 0
+        """Of the last answer to a question, where it was a bad one."""
         self.file_since: float | None = None
         """Since when a file that was asked for has brought next to nothing; None where none is under way."""
 
@@ -146,7 +148,8 @@ class _DataListing(_Listing):
         url, now = str(request.url), time.monotonic()
         if _is_question(request):
             if now - self.open_since.setdefault(url, now) > PATIENCE:
-                raise NoProgressError(f"a question to the Hub has had no whole answer for {PATIENCE:.0f} s")
+                last = f", the last one was {self.last_status}" if self.last_status else ""
+                raise NoProgressError(f"a question to the Hub has had no good answer for {PATIENCE:.0f} s{last}")
             _shorten(request, READ_TIMEOUT)
         else:
             self.file_since = self.file_since or now
@@ -161,11 +164,12 @@ class _DataListing(_Listing):
             NoProgressError: they take too long.
         """
         super().after_response(response)
-        url = str(response.request.url)
+        url, status = str(response.request.url), response.status_code
         if _is_question(response.request):
+            self.last_status = status if _is_transient_status(status) else 0
 
             def ended(is_whole: bool) -> None:
-                if is_whole:
+                if is_whole and not _is_transient_status(status):
                     self.open_since.pop(url, None)
 
             response.stream = _bounded(response.stream, self.seconds, ended)

@@ -23,8 +23,8 @@ from hf_free.runtime.text import one_line, without_secrets
 Kind = Literal["model", "space"]
 """What a repository is."""
 
-_MODEL, _CLASSIFIER = "model.safetensors", "classifier.json"
-LEARNER_FILES = ("config.json", _MODEL)
+_MODEL, _EXTRA, _CLASSIFIER = "model.safetensors", "hf_free.safetensors", "classifier.json"
+LEARNER_FILES = ("config.json", _MODEL, _EXTRA)
 """Files by which a learner is told, before it is made; a classifier has `_CLASSIFIER` too."""
 
 _AT_ONCE = 200
@@ -148,11 +148,17 @@ def check_branch(revision: str | None, *, create_pr: bool) -> None:
 
 def _check_same_kind(names: Collection[str], there: Collection[str], repo_id: str) -> None:
     """Refuse a classifier in the place of a learner, or a learner in that of a classifier: the card that is there
-    stays, and would speak of the other one.
+    stays, and would speak of the other one; and either in the place of another model.
 
     Raises:
         HubError: with what is there.
     """
+    if _EXTRA in names and _MODEL in there and _EXTRA not in there:
+        raise UnfitRepositoryError(
+            f"{repo_id} holds a model that is no learner of hf-free, and would be replaced",
+            allowed="a new repository, or one of a learner",
+            action="choose another name",
+        )
     if not (_MODEL in names and _MODEL in there) or (_CLASSIFIER in names) == (_CLASSIFIER in there):
         return
     kinds = ("a classifier", "a learner") if _CLASSIFIER in there else ("a learner or a model", "a classifier")

@@ -42,6 +42,7 @@ from hf_free.runtime.given import (
     whole_number,
 )
 from hf_free.runtime.notebook import cell_html
+from hf_free.runtime.saved_kind import other_kind
 
 
 class Answers(NamedTuple):
@@ -347,11 +348,18 @@ class FewShotClassifier:
 
         Raises:
             ConfigError: what is no path or no truth value.
+            LearnerError: the folder holds a run or another model.
             StorageError: they cannot be written there.
         """
         check_flags(with_pictures=with_pictures)
         keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
         place = given_path(folder, "folder", for_weights=True)
+        if holds := other_kind(place):
+            raise LearnerError(
+                f"{place} holds {holds}, which a classifier does not replace",
+                allowed="a new folder, an empty one, or that of a learner or classifier",
+                action="give another folder, or remove what is in this one",
+            )
         write_classifier(self._parts(keeps), place)
         return place
 

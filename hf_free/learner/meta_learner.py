@@ -43,7 +43,7 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts, given_path
 from hf_free.runtime.notebook import cell_html
-from hf_free.runtime.saved_kind import holds_classifier
+from hf_free.runtime.saved_kind import holds_classifier, other_kind
 
 logger = logging.getLogger(__name__)
 
@@ -208,14 +208,14 @@ class MetaLearner(Embedder):
 
         Raises:
             ConfigError: what is no path.
-            LearnerError: the folder holds a classifier, which was made of another learner.
+            LearnerError: the folder holds a classifier, a run or another model.
             StorageError: they cannot be written there.
         """
         folder = given_path(save_directory, "save_directory", for_weights=True)
         self.check()
-        if holds_classifier(folder):
+        if holds := "a classifier" if holds_classifier(folder) else other_kind(folder):
             raise LearnerError(
-                f"{folder} holds a classifier, which a learner does not replace",
+                f"{folder} holds {holds}, which a learner does not replace",
                 allowed="a new folder, an empty one, or that of a learner",
                 action="give another folder, or remove what is in this one",
             )

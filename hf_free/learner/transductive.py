@@ -215,6 +215,12 @@ def _check_features(support: Tensor, labels: Tensor, query: Tensor) -> None:
             allowed="support (S, D) and query (Q, D) of floating-point numbers, labels (S,)",
             action="learner.embed(pictures) gives features",
         )
+    if not (support.isfinite().all() and query.isfinite().all()):
+        raise LearnerError(
+            "features that are NaN or infinite",
+            allowed="finite features",
+            action="learner.embed(pictures) gives features",
+        )
     classes = labels.unique()
     if labels.is_floating_point() or labels.dtype == torch.bool or classes.tolist() != list(range(len(classes))):
         raise LearnerError(

@@ -94,7 +94,7 @@ def push_saved(
                     "the card of %s, which hf-free had not written, is replaced; its history keeps it", repo_id
                 )
             if new_version is not None:
-                new_version.commit(token=token, create_pr=create_pr)
+                _mark(new_version, token, create_pr=create_pr)
             return url
         except HubError as error:
             again = push_command(
@@ -270,10 +270,16 @@ def push_made(
                 replace_card=replace_card,
             )
             if new_version is not None:
-                new_version.commit(token=token, create_pr=create_pr)
+                _mark(new_version, token, create_pr=create_pr)
             return url
         except PushError as error:  # without the folder, which is gone
             raise error.cause from None
+
+
+def _mark(new_version: NewVersion, token: str | None, *, create_pr: bool) -> None:
+    address = new_version.commit(token=token, create_pr=create_pr)
+    if create_pr:
+        logger.warning("the change of %s's card is proposed at %s", new_version.predecessor, address)
 
 
 def record_of(folder: Path) -> LearnerRecord:

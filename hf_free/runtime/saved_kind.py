@@ -1,4 +1,4 @@
-"""What a folder holds: a learner, or a classifier that was made of one. Neither may be saved over the other."""
+"""What a folder holds: a learner, a classifier made of one, a run, another model. None is saved over another."""
 
 from __future__ import annotations
 
@@ -15,13 +15,31 @@ def holds_classifier(folder: Path) -> bool:
     return (folder / "classifier.json").is_file()
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run of hf-free train."""
+    return (folder / "config.yaml").is_file() and (folder / "teachers.json").is_file()
+
+
+def other_kind(folder: Path) -> str:
+    """What a folder holds that neither a learner nor a classifier may be saved over: another model, or a run; empty
+    where it holds neither. A config.json that cannot be read belongs to nothing, and may be replaced."""
+    if is_run(folder):
+        return "a run of hf-free train"
+    config = _config(folder)
+    is_other = config is not None and "hf_free" not in config and not holds_classifier(folder)
+    return "a model that is no learner of hf-free" if is_other else ""
+
+
 def holds_learner(folder: Path) -> bool:
     """Whether a folder holds a learner of hf-free and nothing made of it; a teacher has a config.json of the same
     form, without our block."""
-    if holds_classifier(folder):
-        return False
+    config = None if holds_classifier(folder) else _config(folder)
+    return config is not None and isinstance(config.get("hf_free"), dict)
+
+
+def _config(folder: Path) -> dict[str, object] | None:
     try:
         config = read_strict_json(folder / "config.json", max_bytes=_MOST_BYTES)
     except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("hf_free"), dict)
+        return None
+    return config if isinstance(config, dict) else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_free.data.decoding import PictureError, decode
 from hf_free.data.images import to_float
-from hf_free.errors import LearnerError, MissingFilesError
+from hf_free.errors import LearnerError, MissingFilesError, TeacherError
 from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.format import CLASSIFIER_CONFIG
 from hf_free.runtime.given import from_home
@@ -78,6 +78,8 @@ class ServedTeacher:
             places = [place for place, image in held.items() if image.shape == shape]
             batch = torch.stack([held[place] for place in places])
             rows[places] = self._teacher.logits(batch).float().cpu()
+            if not rows[places].isfinite().all():
+                raise TeacherError(f"{self.name} answers NaN or infinite numbers about a picture")
 
 
 class ServedClassifier:

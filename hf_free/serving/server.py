@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hf_free.errors import ConfigError
+from hf_free.errors import ConfigError, HfFreeError
 from hf_free.hub.endpoint import is_this_machine
 from hf_free.serving.protocol import MOST_PICTURES, Refusal, answer_of, read_request
 from hf_free.serving.served_model import ServedModel
@@ -274,7 +274,8 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             raise  # the connection is gone: there is nobody to tell
         except Exception as error:
-            logger.warning("a request failed: %s: %s", type(error).__name__, error)
+            said = error.given if isinstance(error, HfFreeError) else f"{type(error).__name__}: {error}"
+            logger.warning("a request failed: %s", said)
             self.close_connection = True
             self._send(500, {"error": "the model failed on this request"})
 

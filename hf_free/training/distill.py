@@ -692,8 +692,10 @@ def _chosen(store: CheckpointStore) -> WholeCheckpoint:
     """The checkpoint to go on from."""
     found = store.newest(contents=True)
     if found is None:
+        there = [folder.name for folder in store.folders()]
+        damaged = f"no whole checkpoint to resume in {store.root.parent}; damaged: {', '.join(there)}"
         raise RunError(
-            f"no checkpoint to resume in {store.root.parent}",
+            damaged if there else f"no checkpoint to resume in {store.root.parent}",
             allowed="an output folder of hf-free distill, stopped before its time was over",
             action="leave out --resume, or name that folder",
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +41,17 @@ CLASSES, PICTURES = 36, 6
 MAP_CLASSES, MAP_PICTURES = 10, 15
 """Classes and pictures of each on the map."""
 
-_ROW: dict[str, tuple[type, ...]] = {"method": (str,), "n_way": (int,), "k_shot": (int,), "accuracy": (int, float)}
-"""What a row of results holds at least, where it says it."""
+_NUMBERS: dict[str, tuple[tuple[type, ...], float, float]] = {
+    "n_way": ((int,), 2, math.inf),
+    "k_shot": ((int,), 1, math.inf),
+    "episodes": ((int,), 1, math.inf),
+    "n_query": ((int,), 1, math.inf),
+    "accuracy": ((int, float), 0, 100),
+    "interval": ((int, float), 0, 100),
+    "ahead": ((int, float), -100, 100),
+    "ahead_interval": ((int, float), 0, 100),
+}
+"""The numbers of a row of results, where it has them: their types, and between what they lie."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -78,7 +88,7 @@ def report(
     Raises:
         RunError: a folder that is neither, no file of results, or an output that is no page.
     """
-    if isinstance(runs, str | Path) or not isinstance(runs, Iterable) or not isinstance(results, Iterable):
+    if any(isinstance(one, str | Path) or not isinstance(one, Iterable) for one in (runs, results)):
         given = f"runs={short_form(runs)}, results={short_form(results)}"
         raise RunError(given, allowed="lists of folders and of files", action="report([FOLDER], OUTPUT)")
     runs, page = list(runs), given_path(output, "output", error=RunError)
@@ -267,9 +277,13 @@ def _read_results(path: Path) -> Json:
     if not all(isinstance(row, dict) for row in list_of(found.get("rows"))) or "dataset" not in found:
         raise _no_results(path, "it has no rows on a data set")
     for row in map(object_of, list_of(found.get("rows"))):
-        for key, kinds in _ROW.items():
-            if not isinstance(row.get(key), (*kinds, type(None))):
-                raise _no_results(path, f"{key} of a row is {short_form(row[key])}")
+        if not isinstance(row.get("method"), (str, type(None))):
+            raise _no_results(path, f"method of a row is {short_form(row['method'])}")
+        for key, (kinds, least, most) in _NUMBERS.items():
+            number: Any = row.get(key)
+            is_number = isinstance(number, kinds) and not isinstance(number, bool)
+            if number is not None and not (is_number and least <= number <= most):
+                raise _no_results(path, f"{key} of a row is {short_form(number)}")
     return found
 
 

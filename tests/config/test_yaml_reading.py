@@ -72,6 +72,12 @@ def test_an_assignment_into_a_value_is_refused():
         parse_assignments(["five=1", "five.inner_steps=3"])
 
 
+def test_an_assignment_that_is_given_twice_is_refused():
+    for given in (["learner.head=anil", "learner.head=ridge"], ["five.inner_steps=3", "five=1"]):
+        with pytest.raises(ConfigError, match="twice"):
+            parse_assignments(given)
+
+
 BOMB = "a: &a [x, x, x, x]\n" + "".join(
     f"{name}: &{name} [*{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}, *{below}]\n"
     for below, name in zip("abcdefgh", "bcdefghi", strict=True)

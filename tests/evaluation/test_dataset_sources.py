@@ -194,8 +194,30 @@ except DatasetError as error:
             seconds, said = run_client(code.format(name)).json
         assert seconds < 10
         assert "it does not arrive from the Hub: " in said
-        assert ("next to nothing of a file" if name == "table" else "has had no whole answer") in said
+        assert ("next to nothing of a file" if name == "table" else "has had no good answer") in said
         assert fault.hits in (1, 2), name
+
+
+def test_what_a_hub_refuses_of_a_data_set_is_told_as_for_models(hub, run_client, parquet):
+    """`datasets` said "FileNotFoundError: 403 Client Error." of a gated table."""
+    hub.add_repo("lab/refused", parquet, repo_type="dataset")
+    code = """
+from hf_free.errors import DatasetError
+from hf_free.evaluation.datasets import load_labeled_images
+from hf_free.hub import session
+session.PATIENCE = 0.5
+try:
+    load_labeled_images("lab/refused")
+except DatasetError as error:
+    print(str(error).replace("\\n", " "))
+"""
+    said = {403: "refuses lab/refused to this token (403)", 429: "no good answer for 0 s, the last one was 429"}
+    for status, words in said.items():
+        with hub.fault("status", "/datasets/lab/refused/resolve/.*parquet", status=status, times=None):
+            assert words in run_client(code).stdout
+    with hub.fault("status", "/api/datasets/lab/refused/tree", status=500, times=None) as fault:
+        assert "the last one was 500" in run_client(code).stdout
+    assert fault.hits < 5
 
 
 def test_a_table_whose_connection_ends_is_asked_for_again(hub, run_client, parquet):

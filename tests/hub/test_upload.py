@@ -264,7 +264,9 @@ def test_neither_a_classifier_nor_a_learner_takes_the_place_of_the_other(hub, to
     calls = [f"check_can_push, {repo!r}, None, names={sent!r}" for repo, sent in names.items()]
     others = zip(names, reversed(names.values()), strict=True)
     calls += [f"check_can_push, {repo!r}, None, names={sent!r}" for repo, sent in others]
-    first, second, *same = ask(*calls, token=tokens["alice"])
+    calls += [f"check_can_push, 'alice/a-learner', None, names={[*learner, 'hf_free.safetensors']!r}"]
+    first, second, *same, over_a_teacher = ask(*calls, token=tokens["alice"])
+    assert "alice/a-learner holds a model that is no learner of hf-free" in over_a_teacher["error"]
     assert "alice/a-learner holds a learner or a model" in first["error"]
     assert "alice/a-classifier holds a classifier" in second["error"]
     assert [answer["error"] for answer in same] == [None, None]

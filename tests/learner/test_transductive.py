@@ -161,6 +161,7 @@ def test_an_unknown_head_is_refused_with_those_there_are():
         ({"labels": [0, 0, 1, 1]}, "labels"),
         ({"query": torch.rand(3, 9)}, r"support \(4, 8\), labels \(4,\), query \(3, 9\)"),
         ({"support": torch.rand(1, 4, 8)}, "do not go together"),
+        ({"query": torch.full((3, 8), torch.nan)}, "NaN or infinite"),
     ],
 )
 def test_tensors_that_do_not_fit_each_other_are_refused(changed, said):

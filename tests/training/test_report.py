@@ -154,9 +154,15 @@ def test_what_is_no_run_and_no_result_is_refused(tmp_path, run, caplog):
     with pytest.raises(RunError, match="holds no results"):
         report([run], tmp_path / "page.html", results=[wrong])
     odd = tmp_path / "odd.json"
-    odd.write_text('{"dataset": "d", "rows": [{"method": "learner", "accuracy": "high"}]}')
-    with pytest.raises(RunError, match="holds no results: accuracy of a row is 'high'"):
-        report([run], tmp_path / "page.html", results=[odd])
+    numbers = {"accuracy": ("'high'", "-3", "250"), "interval": ("-4",), "n_way": ("1", "-3", "2.5")}
+    for key, values in {**numbers, "episodes": ("0", "true")}.items():
+        for value in values:
+            row = f'{{"method": "learner", "{key}": {value}}}'.replace("'", '"')
+            odd.write_text(f'{{"dataset": "d", "rows": [{row}]}}')
+            with pytest.raises(RunError, match=f"holds no results: {key} of a row is"):
+                report([run], tmp_path / "page.html", results=[odd])
+    with pytest.raises(RunError, match="lists of folders and of files"):
+        report([run], tmp_path / "page.html", results=str(odd))
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     shutil.copyfile(wrong, folder / "results.json")
     assert read_run(folder, draws_map=False).record.results == ()
