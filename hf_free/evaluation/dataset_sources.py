@@ -464,9 +464,8 @@ def read_or_explain(load: Callable[[], T], source: str, cache_dir: str | None = 
         StorageError: a file that may not be read or cannot be written.
     """
     import datasets.exceptions
-    from huggingface_hub.errors import HfHubHTTPError
 
-    from hf_free.hub.failures import explain, reason_of
+    from hf_free.hub.failures import reason_of, refusal_among
     from hf_free.hub.session import MISREADINGS, NoProgressError, bounded_listings, lost_on_the_way
     from hf_free.runtime.device import is_out_of_memory
 
@@ -490,8 +489,7 @@ def read_or_explain(load: Callable[[], T], source: str, cache_dir: str | None = 
         if (misfit := misfit_of(error)) is not None:
             given = f"data set {source!r} cannot be read: {misfit.reason}"
             raise DatasetError(given, allowed=misfit.allowed, action=misfit.action) from None
-        if isinstance(answered := _behind(error, (HfHubHTTPError,)), HfHubHTTPError):
-            told = explain(answered, source.partition(":")[0])
+        if (told := refusal_among(chain_of(error), source.partition(":")[0])) is not None:
             given = f"data set {source!r} cannot be read: {told.given}"
             raise DatasetError(given, allowed=told.allowed, action=told.action) from None
         if (lost := _behind(error, (*lost_on_the_way(), NoProgressError))) is not None:

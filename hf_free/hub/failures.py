@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -94,6 +95,12 @@ def check_names(repo_id: str, revision: str | None, *, to_push: bool = False) ->
     except TeacherReferenceError as error:
         kind = UnfitRepositoryError if to_push else HubError
         raise kind(error.given, allowed=error.allowed, action=error.action) from None
+
+
+def refusal_among(errors: Iterable[BaseException], repo_id: str) -> HubError | None:
+    """What a Hub's answer means that another library's errors stand for; None where none of them is one."""
+    found = next((error for error in errors if isinstance(error, HfHubHTTPError)), None)
+    return None if found is None else explain(found, repo_id)
 
 
 def explain(error: Exception, repo_id: str, *, revision: str | None = None, token: str | None = None) -> HubError:
