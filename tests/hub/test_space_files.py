@@ -20,5 +20,5 @@ def test_all_names_and_the_files_that_are_asked_for(hub, run_client):
     assert {"app.py", "picture.png"} <= set(names)
     assert read == {"app.py": "1"}
     assert run_client(CODE.format("lab/none")).json == [[], {}]
-    with hub.fault("status", "/api/spaces/lab/space", status=500, times=None):
+    with hub.fault("status", "/api/spaces/lab/space", status=403, times=None):
         assert "lab/space" in run_client(CODE.format("lab/space")).json
