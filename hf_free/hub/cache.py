@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Collection
@@ -144,7 +143,8 @@ class RepositoryCache:
         partial.replace(blob)
         pointer = self.snapshot(commit) / name
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        link = pointer.with_name(f"{pointer.name}.{secrets.token_hex(4)}")
+        # not beside the pointer, where a kill would leave a file that no repository has: `partial_file` removes it
+        link = blob.with_name(f"{_OURS}link-{owned_tag()}.incomplete")
         try:
             link.symlink_to(os.path.relpath(blob, pointer.parent))
         except OSError:  # a file system without links

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import pytest
 from hub_calls import CONFIG, FILES, WEIGHTS, paths
 
 from hf_free.hub.cache import RepositoryCache
+from hf_free.hub.download import ExpectedFile
 
 
 def test_the_cache_is_shared_with_huggingface_hub_both_ways(hub, ask, run_client):
@@ -73,3 +76,28 @@ def test_a_killed_download_goes_on_or_is_swept_and_living_ones_are_spared(tmp_pa
     assert not again.exists()
     assert living.exists()
     assert theirs.exists()
+
+
+def test_a_kill_before_a_file_has_its_name_leaves_nothing_beside_the_others(tmp_path, monkeypatch):
+    """A link of another name stayed in the snapshot, as a file that the repository does not have."""
+    cache, commit, data = RepositoryCache(tmp_path, "org/name"), "0" * 40, b"x"
+    expected = ExpectedFile(1, "sha256", hashlib.sha256(data).hexdigest())
+    replace = Path.replace
+
+    def killed_at_the_link(self, target):
+        if Path(target).name == "model.safetensors":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed_at_the_link)
+    (partial := cache.partial_file(expected.digest)).write_bytes(data)
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep(partial, commit, "model.safetensors", expected)
+    assert list(cache.snapshot(commit).iterdir()) == []
+    monkeypatch.setattr("hf_free.hub.cache.is_abandoned", lambda path: True)
+    monkeypatch.setattr(Path, "replace", replace)
+    (partial := cache.partial_file(expected.digest)).write_bytes(data)
+    kept = cache.keep(partial, commit, "model.safetensors", expected)
+    assert kept.read_bytes() == data
+    assert [path.name for path in cache.snapshot(commit).iterdir()] == ["model.safetensors"]
+    assert [path.name for path in (cache.folder / "blobs").iterdir()] == [expected.digest]
