@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from hf_free.data.resizing import FILTERS
 from hf_free.errors import ConfigError, HfFreeError, TeacherError
@@ -22,12 +22,11 @@ from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
 from hf_free.runtime.text import others_words
 from hf_free.teachers.loader import load_teacher
+from hf_free.teachers.own_network import OwnNetwork
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.saving import build_teacher, record_for
-from hf_free.teachers.teacher import Answers, Teacher, normalization_census, reduce_logits, weight_bytes
+from hf_free.teachers.teacher import Answers, Teacher, normalization_census, weight_bytes
 from hf_free.teachers.transformers_network import TransformersNetwork, family_of
-
-fx.wrap("reduce_logits")  # which looks at what it gets: a trace (hf_free.teachers.folding) takes it as one operation
 
 OwnTeacher = nn.Module | Teacher | str | Path
 """What stands for a teacher in Python: a network, a teacher, or a text or path that names one."""
@@ -302,72 +301,3 @@ def weights_sha256(network: nn.Module) -> str:
         plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + plain.numpy().tobytes())
     return digest.hexdigest()
-
-
-class OwnNetwork(nn.Module):
-    """A classifier of any library behind timm's interface.
-
-    Args:
-        body: Maps pictures to logits.
-        input_size: Of a picture that it is tried with.
-
-    Raises:
-        TeacherError: it gives no logits (B, classes) for such pictures.
-    """
-
-    def __init__(self, body: nn.Module, input_size: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.body = body
-        self.pretrained_cfg = {"architecture": type(body).__name__, "classifier": ()}
-        self._head: tuple[nn.Module, ...] = ()  # a tuple hides it from registration: it is a part of the body
-        images = torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0))
-        try:
-            with torch.no_grad():
-                logits = reduce_logits(body(images))
-        except HfFreeError:
-            raise
-        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
-            if is_out_of_memory(error):
-                raise
-            raise TeacherError(
-                f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
-                allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
-                action="" if all(t.dtype == torch.float32 for t in body.parameters()) else "give network.float()",
-            ) from error
-        linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
-        for head in reversed(linear):
-            self._head = (head,)
-            with torch.no_grad():
-                kept = self.forward_features(images)
-                if kept.ndim == 2 and torch.equal(head(kept), logits):
-                    return
-        self._head = ()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes)."""
-        return reduce_logits(self.body(x))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Input of the last linear layer, or the logits where there is no such layer."""
-        if not self._head:
-            return self(x)
-        kept: list[Tensor] = []
-        handle = self._head[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
-        try:
-            logits = self(x)
-        finally:
-            handle.remove()
-        return kept[-1] if kept else logits
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of what `forward_features` gave, or just that."""
-        return x if pre_logits or not self._head else self._head[0](x)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> OwnNetwork:
-        copied = OwnNetwork.__new__(OwnNetwork)
-        nn.Module.__init__(copied)
-        copied.body = copy.deepcopy(self.body, memo)
-        copied.pretrained_cfg = dict(self.pretrained_cfg)
-        places = {id(module): name for name, module in self.body.named_modules()}
-        copied._head = tuple(copied.body.get_submodule(places[id(head)]) for head in self._head)
-        return copied.train(self.training)

@@ -13,7 +13,8 @@ from pico import pico_folder, pico_network
 from torch import nn
 
 from hf_free.errors import TeacherError
-from hf_free.teachers.in_memory import OwnNetwork, as_teacher, pool_in_memory
+from hf_free.teachers.in_memory import as_teacher, pool_in_memory
+from hf_free.teachers.own_network import OwnNetwork
 from hf_free.teachers.pool import TeacherPool
 
 SHOWN = {"input_size": (3, 16, 16), "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
