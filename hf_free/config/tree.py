@@ -348,7 +348,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     """Turn `section.key=value` texts into nested mappings; values are read as YAML, texts stay as they were written.
 
     Raises:
-        ConfigError: a text without `=` or with an empty key, or a key that is given twice.
+        ConfigError: a text without `=` or with an empty key.
     """
     nested: dict[str, Any] = {}
     for text in assignments:
@@ -370,8 +370,6 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {text!r}", allowed=f"{part} whole, or keys of it", action="leave one out")
-        if parts[-1] in inner:
-            raise ConfigError(f"--set gives {key.strip()} twice", allowed="each key once", action="leave one out")
         inner[parts[-1]] = parsed
     return as_wanted(nested, FreeConfig)
 
