@@ -66,6 +66,7 @@ def app(
     private: options.Private = None,
     token: options.Token = None,
     device: options.Device = None,
+    own_networks: options.Import = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -74,9 +75,12 @@ def app(
         flag = "--dry-run" if dry_run else "--output"
         raise ConfigError(f"{flag} without --space", action=f"name the Space, or leave {flag} out")
     if space is None:
+        from hf_free.backbones.custom import import_networks
+
+        import_networks([own_networks] if own_networks else [])
         _serve(model, host or "127.0.0.1", port, device, mcp=mcp)
         return
-    here = {"--host": host, "--port": port, "--mcp": mcp, "--device": device}
+    here = {"--host": host, "--port": port, "--mcp": mcp, "--device": device, "--import": own_networks}
     if useless := [flag for flag, value in here.items() if value]:
         raise ConfigError(
             f"{', '.join(useless)} with --space, which serves nothing here",

@@ -43,6 +43,7 @@ def report(
         bool,
         typer.Option("--map/--no-map", rich_help_panel=options.OUTPUT, help="Draw how the learner sees its classes."),
     ] = True,
+    own_networks: options.Import = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -52,9 +53,11 @@ def report(
     """
     if output is not None:
         options.check_output_file(output, (".html", ".htm"))
+    from hf_free.backbones.custom import import_networks
     from hf_free.training.report import default_page
     from hf_free.training.report import report as write_report
 
+    import_networks([own_networks] if own_networks else [])
     file = output or default_page(runs[0])
     say("Reading")
     written = write_report(runs, file, results=results or (), draws_map=draws_map)

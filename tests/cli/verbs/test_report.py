@@ -35,3 +35,13 @@ def test_another_ending_and_a_folder_that_is_no_run_are_refused(capsys, tmp_path
 def test_the_page_of_a_run_lies_in_its_folder(tmp_path):
     (tmp_path / "config.yaml").write_text("method: default\n")
     assert default_page(tmp_path) == tmp_path / "report.html"
+
+
+def test_the_file_of_own_networks_is_imported(capsys, tmp_path):
+    """A learner with such a backbone is opened to draw how it sees its classes."""
+    file = tmp_path / "networks.py"
+    file.write_text("from pathlib import Path\nPath(__file__).with_suffix('.seen').touch()\n")
+    assert main(["report", str(tmp_path), "--import", str(file)]) == 1
+    assert file.with_suffix(".seen").exists()
+    assert main(["app", "me/few-shot", "--space", "me/space", "--import", str(file)]) == 1
+    assert "--import with --space" in capsys.readouterr().err
