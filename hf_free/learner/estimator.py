@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hf_free.learner.heads import LinearClassifier, get_head, scores
 from hf_free.learner.meta_learner import MetaLearner
+from hf_free.runtime.given import short_form
 
 Array = NDArray[np.generic]
 
@@ -82,6 +84,8 @@ class FewShotEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _checked(self, X: Any, y: object, *, reset: bool) -> tuple[Any, Array]:
         if self.learner is None:
             rows, labels = validate_data(self, X, y, reset=reset, dtype=np.float64)
+        elif isinstance(X, str) or not isinstance(X, Iterable):
+            raise ValueError(f"X={short_form(X)}; a learner takes a list or an array of pictures")
         else:
             rows, labels = list(X), np.asarray(y)
         check_classification_targets(labels)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hf_free.errors import LearnerError
 from hf_free.learner.full_precision import in_full_precision
+from hf_free.runtime.given import short_form
 
 COSINE_SCALE = 10.0
 """Factor on the cosine before the softmax (Gidaris & Komodakis, "Dynamic Few-Shot Visual Learning without
@@ -204,8 +205,8 @@ def get_head(name: str) -> Head:
     """
     if name == "maml":
         raise LearnerError("head 'maml' adapts the backbone and cannot work on features", allowed=", ".join(HEADS))
-    if name not in HEADS:
-        raise LearnerError(f"unknown head {name!r}", allowed=", ".join([*HEADS, "maml"]))
+    if not isinstance(name, str) or name not in HEADS:
+        raise LearnerError(f"unknown head {short_form(name)}", allowed=", ".join([*HEADS, "maml"]))
     return HEADS[name]
 
 

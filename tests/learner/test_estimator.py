@@ -9,6 +9,7 @@ from learners import LABELS, make, pictures
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from hf_free.errors import LearnerError
 from hf_free.learner.estimator import FewShotEstimator
 
 
@@ -39,3 +40,14 @@ def test_it_stands_in_scikit_learns_own_loops():
     torch.manual_seed(0)
     features = np.eye(3)[np.repeat([0, 1, 2], 6)] + 0.1 * np.random.default_rng(0).normal(size=(18, 3))
     assert cross_val_score(FewShotEstimator(), features, np.repeat(["a", "b", "c"], 6), cv=3).mean() == 1
+
+
+@pytest.mark.parametrize("given", [None, 5, "folder"])
+def test_what_is_no_list_of_pictures_is_refused_as_scikit_learn_does(given):
+    with pytest.raises(ValueError, match="a learner takes a list or an array of pictures"):
+        FewShotEstimator(make()).fit(given, [0, 1])
+
+
+def test_a_head_that_is_no_name_is_refused():
+    with pytest.raises(LearnerError, match=r"unknown head \[\]"):
+        FewShotEstimator(head=[]).fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
