@@ -154,9 +154,9 @@ def learner_features(
     Raises:
         BrokenLearnerError: one is NaN or infinite.
     """
-    parts = list[Tensor]()
-    faster = _folded(learner) if learner.may_be_shared_out else _with_faster_teachers(learner)
-    is_beside, learner = learner.may_be_shared_out or faster is not learner, faster
+    parts, is_shared_out = list[Tensor](), learner.may_be_shared_out
+    faster = _folded(learner) if is_shared_out else _with_faster_teachers(learner)
+    is_beside, learner = is_shared_out or faster is not learner, faster
     pictures = images.at(learner.preprocessing).split(BATCH_BESIDE if is_beside else BATCH)
     with evaluation_mode(learner):  # once for all threads
         for part in in_order(learner.embed, pictures, None if is_beside else 1):

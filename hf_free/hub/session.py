@@ -185,12 +185,22 @@ def _moving(stream: Any, moved: Callable[..., None]) -> Any:
 
     Args:
         stream: The bytes as they arrive.
-        moved: Called with `is_whole=False` for each `MIN_PROGRESS_BYTES`, with True once the file has arrived.
+        moved: Called with `is_whole=False` for each `MIN_PROGRESS_BYTES`, with True once nobody waits for more of it:
+            the file has arrived, or was not wanted, such as a refusal.
     """
     kind: Any = http_library().SyncByteStream
 
     class Moving(kind):  # type: ignore[misc]
+        has_failed = False
+
         def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from self.pieces()
+            except Exception:
+                self.has_failed = True
+                raise
+
+        def pieces(self) -> Iterator[bytes]:
             size, since = 0, time.monotonic()
             for chunk in stream:
                 size += len(chunk)
@@ -200,10 +210,11 @@ def _moving(stream: Any, moved: Callable[..., None]) -> Any:
                 elif time.monotonic() - since > PATIENCE:
                     raise NoProgressError(f"next to nothing of a file has come for {PATIENCE:.0f} s")
                 yield chunk
-            moved(is_whole=True)
 
         def close(self) -> None:
             stream.close()
+            if not self.has_failed:
+                moved(is_whole=True)
 
     return Moving()
 

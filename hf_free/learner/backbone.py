@@ -19,6 +19,7 @@ from hf_free.learner.config_check import check_backbone_name, is_own_network
 from hf_free.learner.pooled_backbone import KIND
 from hf_free.provenance.reading import JsonView
 from hf_free.runtime.device import is_out_of_memory
+from hf_free.runtime.foreign_code import told
 from hf_free.runtime.text import others_words
 
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -139,18 +140,18 @@ def check_can_learn(network: nn.Module, config: LearnerConfig) -> None:
         return
     gray = weights[0].new_full((1, config.channels, config.image_size, config.image_size), 0.5)
     modes = [(part, part.training) for part in network.modules()]
-    try:
-        with torch.enable_grad():
-            features = network.eval()(gray)
-            found = torch.autograd.grad(features.sum(), weights, allow_unused=True) if features.requires_grad else ()
-    except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
-            raise
-        raise LearnerError(
+
+    def cannot(error: BaseException) -> LearnerError:
+        return LearnerError(
             f"backbone {config.backbone!r} cannot be trained: {others_words(error)}",
             allowed="a network whose forward and backward pass torch computes",
             action="mend its forward, or choose another backbone",
-        ) from None
+        )
+
+    try:
+        with told(cannot), torch.enable_grad():
+            features = network.eval()(gray)
+            found = torch.autograd.grad(features.sum(), weights, allow_unused=True) if features.requires_grad else ()
     finally:
         for part, training in modes:
             part.training = training

@@ -15,6 +15,7 @@ from hf_free.provenance.reading import Json
 from hf_free.runtime.files import why_unreadable
 from hf_free.runtime.git_lfs import WAY_OUT, is_pointer
 from hf_free.runtime.given import why_no_weights
+from hf_free.runtime.saved_kind import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
 from hf_free.runtime.strict_json import read_strict_json, why_no_json
 
 CONFIG, WEIGHTS, EXTRA_WEIGHTS = "config.json", "model.safetensors", "hf_free.safetensors"
@@ -26,11 +27,6 @@ SUPPORT = "support.safetensors"
 STAGING = ".saving-"
 """Prefix of the name of the folder that a save writes new files into, see `hf_free.learner.one_step`."""
 FORMAT_VERSION = 1
-
-MAX_CONFIG_BYTES = 8 * 2**20
-"""Largest config.json or classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each.
-A hundred teachers of five classes take 0.15 MB. A larger one leaves class descriptions and names out
-(`hf_free.learner.persistence`); see also `hf_free.runtime.strict_json.MAX_VALUES`."""
 
 _STORED_PARTS = {"gate": "relevance", "whitening": "damping"}
 """Parts of an embedding, and what their tensors are called in hf_free.safetensors of format 1."""

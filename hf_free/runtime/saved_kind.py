@@ -6,8 +6,10 @@ from pathlib import Path
 
 from hf_free.runtime.strict_json import read_strict_json
 
-_MOST_BYTES = 8 * 2**20
-"""Largest config.json that a learner may have."""
+MAX_CONFIG_BYTES = 8 * 2**20
+"""Largest config.json or classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each.
+A hundred teachers of five classes take 0.15 MB. A larger one leaves class descriptions and names out
+(`hf_free.learner.persistence`); see also `hf_free.runtime.strict_json.MAX_VALUES`."""
 
 
 def holds_classifier(folder: Path) -> bool:
@@ -39,7 +41,7 @@ def holds_learner(folder: Path) -> bool:
 
 def _config(folder: Path) -> dict[str, object] | None:
     try:
-        config = read_strict_json(folder / "config.json", max_bytes=_MOST_BYTES)
+        config = read_strict_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) else None

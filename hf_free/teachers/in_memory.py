@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hf_free.data.resizing import FILTERS
-from hf_free.errors import ConfigError, HfFreeError, TeacherError
+from hf_free.errors import ConfigError, TeacherError
 from hf_free.provenance.reading import Json
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
+from hf_free.runtime.foreign_code import told
 from hf_free.runtime.given import check_cache_dir, check_kind, check_texts, short_form
 from hf_free.runtime.text import others_words
 from hf_free.teachers.loader import load_teacher
@@ -274,24 +275,22 @@ def _tried(network: nn.Module, input_size: tuple[int, int, int], name: str) -> t
     Raises:
         TeacherError: it does not.
     """
-    answers = Answers(network)
-    for count in (1, 2):
-        try:
-            with torch.no_grad():
-                features, logits = answers.ask(torch.zeros((count, *input_size)), "both")
-        except HfFreeError:
-            raise
-        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
-            if is_out_of_memory(error):
-                raise
-            raise TeacherError(
-                f"{name}: it cannot answer about {('one picture', 'two pictures')[count - 1]} of {input_size}: "
-                f"{others_words(error)}",
+
+    def ask(count: int, called: str) -> tuple[Tensor, Tensor]:
+        def cannot(error: BaseException) -> TeacherError:
+            return TeacherError(
+                f"{name}: it cannot answer about {called} of {input_size}: {others_words(error)}",
                 allowed="networks that answer about any number of pictures of that size",
                 action="give the size that it takes; a program that was exported for one number of pictures: the "
                 "network that it was made of",
-            ) from error
-    return features, logits
+            )
+
+        with told(cannot), torch.no_grad():
+            features, logits = Answers(network).ask(torch.zeros((count, *input_size)), "both")
+            return features, logits
+
+    ask(1, "one picture")
+    return ask(2, "two pictures")
 
 
 def weights_sha256(network: nn.Module) -> str:

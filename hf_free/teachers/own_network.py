@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
-from hf_free.errors import HfFreeError, TeacherError
-from hf_free.runtime.device import is_out_of_memory
+from hf_free.errors import TeacherError
+from hf_free.runtime.foreign_code import told
 from hf_free.runtime.text import others_words
 from hf_free.teachers.teacher import reduce_logits
 
@@ -32,19 +32,16 @@ class OwnNetwork(nn.Module):
         self.pretrained_cfg = {"architecture": type(body).__name__, "classifier": ()}
         self._head: tuple[nn.Module, ...] = ()  # a tuple hides it from registration: it is a part of the body
         images = torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0))
-        try:
-            with torch.no_grad():
-                logits = reduce_logits(body(images))
-        except HfFreeError:
-            raise
-        except (Exception, SystemExit) as error:  # of a library or of the user's own: it may raise anything
-            if is_out_of_memory(error):
-                raise
-            raise TeacherError(
+
+        def cannot(error: BaseException) -> TeacherError:
+            return TeacherError(
                 f"a {type(body).__name__} cannot answer about images of {input_size}: {others_words(error)}",
                 allowed="a network that maps normalized pictures (B, C, H, W) to logits (B, classes)",
                 action="" if all(t.dtype == torch.float32 for t in body.parameters()) else "give network.float()",
-            ) from error
+            )
+
+        with told(cannot), torch.no_grad():
+            logits = reduce_logits(body(images))
         linear = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
         for head in reversed(linear):
             self._head = (head,)

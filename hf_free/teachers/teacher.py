@@ -18,8 +18,8 @@ from hf_free.runtime.device import MAX_DEVIATION, Precision, deviation, is_out_o
 from hf_free.runtime.text import others_words
 from hf_free.teachers.folding import fold_batchnorm, own_bytes
 
-for _looks_at_what_it_gets in ("reduce_logits", "reduce_features"):  # a trace takes each as one operation
-    fx.wrap(_looks_at_what_it_gets)
+fx.wrap("reduce_logits")  # both look at what they get: a trace (hf_free.teachers.folding) takes each as one operation
+fx.wrap("reduce_features")
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601, as Pillow's `convert("L")`."""

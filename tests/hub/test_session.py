@@ -99,6 +99,24 @@ print(json.dumps(answers))
     assert fault.hits == 3
 
 
+def test_a_refused_file_is_waited_for_no_longer(hub, run_client):
+    """Else a later file of the same data set was refused, after work in between that took longer than the patience."""
+    hub.add_repo("fetch/two", FILES)
+    code = """
+import time
+from huggingface_hub import get_session
+from hf_free.hub import session
+session.PATIENCE = 0.3
+address = f"{session.constants.ENDPOINT}/fetch/two/resolve/main/"
+with session.bounded_listings():
+    with get_session().stream("GET", address + "none.txt") as refused:
+        print(refused.status_code)
+    time.sleep(0.5)
+    print(get_session().get(address + "config.json", follow_redirects=True).status_code)
+"""
+    assert run_client(code).stdout.split() == ["404", "200"]
+
+
 @pytest.mark.parametrize(
     ("after", "said"), [(2, "last answer: 200, which broke off"), (None, "no answer")], ids=["cut", "closed"]
 )
