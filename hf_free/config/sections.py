@@ -42,6 +42,9 @@ INVERSION_TERMS = (
 Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab"]
 """Trackers of Accelerate."""
 
+View = Literal["identity", "flip", "up_left", "up_right", "down_left", "down_right"]
+"""What a learner may look at beside the picture as it is (`hf_free.data.images.VIEWS`)."""
+
 
 class _Section:
     """A section that remembers which keys were given, so that a method's constants replace only the others."""
@@ -242,10 +245,9 @@ class LearnerConfig(_Section):
     """Channels the learner sees."""
     init_from: str | None = None
     """timm weights (`timm:NAME`; not data-free then), or a learner that teachers are added to (Hub id or folder)."""
-    views: Annotated[list[Literal["identity", "flip"]], BeforeValidator(as_list)] = field(
-        default_factory=lambda: ["identity", "flip"]
-    )
-    """Views of a picture whose predictions are averaged when the learner is used; leave out `flip` for writing."""
+    views: Annotated[list[View], BeforeValidator(as_list)] = field(default_factory=lambda: ["identity", "flip"])
+    """Views of a picture whose predictions are averaged when the learner is used; each takes a pass. Leave out `flip`
+    for writing. The others are moved to a corner by a tenth of the picture."""
     head: Literal["nearest_mean", "ridge", "logistic", "anil", "maml"] = "ridge"
     """How the learner adapts to a support set."""
     calibration_steps: int = Field(default=0, ge=0, le=1000)

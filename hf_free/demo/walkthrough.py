@@ -58,6 +58,9 @@ _RESNET = replace(_RECIPE, architecture="test_resnet", epochs=8)
 _CONVNEXT_ARGS = {"patch_size": 2, "ls_init_value": 1.0}
 _VIT_ARGS = {"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False}
 
+_VIEWS = "learner.views=[identity,up_left,up_right,down_left,down_right]"
+"""For writing: mirrored, a digit is another one, or none; moved, it stays what it is (docs/experiments)."""
+
 POOLED = "pooled"
 """Folder of the pooled learner, below the run's."""
 
@@ -98,10 +101,10 @@ class DemoLength:
         "five.recover_share=0.3",
         "memory.drawn_per_step=256",
         "bell.batch_size=128",
-        "learner.views=[identity]",
+        _VIEWS,
     )
-    """What differs from the default recipe, for a run of a minute; digits must not be mirrored."""
-    pooled_settings: tuple[str, ...] = ("learner.views=[identity]", "five.flip=false")
+    """What differs from the default recipe, for a run of a minute."""
+    pooled_settings: tuple[str, ...] = (_VIEWS, "five.flip=false")
     """What differs for the pooled learner."""
 
 

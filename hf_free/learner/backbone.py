@@ -100,14 +100,8 @@ def check_takes_pictures(network: nn.Module, config: LearnerConfig, model_args: 
     black = like.new_zeros((1, config.channels, config.image_size, config.image_size))
     modes = [(part, part.training) for part in network.modules()]
     try:
-        with torch.no_grad():
+        with told(lambda error: _wrong_size(config, error, sizes_that_fit(config, model_args))), torch.no_grad():
             features = network.eval()(black)
-    except HfFreeError:
-        raise
-    except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
-            raise
-        raise _wrong_size(config, error, sizes_that_fit(config, model_args)) from None
     finally:
         for part, training in modes:
             part.training = training

@@ -122,7 +122,7 @@ def ask_all(pool: TeacherPool, pictures: Tensor, progress: Progress | None = Non
     """Show pictures (N, C, S, S) as bytes to every teacher, one after the other; what they say, on the CPU."""
     features, logits = [], []
     for place in range(len(pool)):
-        teacher = pool[place]
+        teacher = pool[place].faster()
         at_once = pictures_at_once(max(teacher.record.input_size[1:]))
         parts = [teacher(to_float(part.to(teacher.device))) for part in pictures.split(at_once)]
         features.append(torch.cat([part.features.float().flatten(1).cpu() for part in parts]))

@@ -31,6 +31,7 @@ from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, Teacher
 from hf_free.provenance.reading import JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, choose_device, deviation, is_out_of_memory
+from hf_free.runtime.foreign_code import told
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts
 from hf_free.runtime.memory_budget import free_memory
 from hf_free.runtime.text import others_words
@@ -540,15 +541,13 @@ def _measure_features(network: nn.Module, input_size: tuple[int, int, int], name
     """Width of the classifier's input, seen in one forward pass of a gray image."""
     image = torch.zeros((1, *input_size), device=next(network.parameters()).device)
     was_training = network.training
+
+    def cannot(error: BaseException) -> TeacherError:
+        return TeacherError(f"{name} cannot answer about images of {input_size}: {others_words(error)}")
+
     try:
-        with torch.no_grad():
+        with told(cannot), torch.no_grad():
             return Answers(network.eval()).ask(image, "features").shape[1]
-    except HfFreeError:
-        raise
-    except (Exception, SystemExit) as error:  # a network of one's own may raise anything
-        if is_out_of_memory(error):
-            raise
-        raise TeacherError(f"{name} cannot answer about images of {input_size}: {others_words(error)}") from error
     finally:
         network.train(was_training)
 

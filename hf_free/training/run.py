@@ -107,5 +107,10 @@ class Run(Parts):
         state.chains, state.processes = self.chains.count, self.chains.ranks.count
         self.state, self.energy.before = state, state.energy
         self.going_on_from = state.step
-        self.clock = Clock(self.config.trainer, state.seconds, reserve=self.budget.forecast.reserve_seconds)
+        self.clock = Clock(
+            self.config.trainer,
+            state.seconds,
+            reserve=self.budget.forecast.reserve_seconds,
+            recover_share=self.config.five.recover_share,
+        )
         self.checkpoints = CheckpointSchedule(self.config.trainer, state.seconds)

@@ -11,6 +11,12 @@ WARM_UP_SHARE = 0.2
 """Largest share of a run's minutes for the warm-up: otherwise a short run would recover nothing."""
 
 
+SHARE_OF_UPDATES = 0.25
+"""Share of a recovering step's time that goes into updates of the learner: 0.22 with a hundred Conv-4, less with
+teachers that are deeper or have larger pictures (docs/experiments/whole-runs.md). Steps that recover nothing update
+all the time."""
+
+
 class OutOfTime(Exception):
     """The minutes of a run are over in the middle of a step: unfinished work is dropped, finished work stays."""
 
@@ -22,10 +28,14 @@ class Clock:
         trainer: Steps, minutes and warm-up.
         seconds: Time spent before this start.
         reserve: Seconds of `max_minutes` that are left for what follows the last step; half of them at most.
+        recover_share: Share of the run in which steps recover tasks.
     """
 
-    def __init__(self, trainer: TrainerConfig, seconds: float, *, reserve: float = 0.0) -> None:
+    def __init__(
+        self, trainer: TrainerConfig, seconds: float, *, reserve: float = 0.0, recover_share: float = 1.0
+    ) -> None:
         self._trainer, minutes = trainer, trainer.max_minutes
+        self._recover_share = recover_share
         self._limit = None if minutes is None else max(60 * minutes - reserve, 30 * minutes)
         self._start = time.monotonic() - seconds
         self._held: float | None = None
@@ -44,8 +54,7 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """Share of the run that is done after a step, 0 to 1."""
-        by_steps = step / self._trainer.steps if self._trainer.steps else 0.0
-        return min(1.0, max(by_steps, self._share_of_minutes()))
+        return min(1.0, max(self._share_of_steps(step), self._share_of_minutes()))
 
     def is_over(self, step: int) -> bool:
         """Whether no step is left."""
@@ -69,9 +78,23 @@ class Clock:
         return self.seconds() / self._limit if self._limit else 0.0
 
     def learning_rate(self, step: int) -> float:
-        """Factor on the learning rate: a tenth of the run up, then a half cosine down to 0."""
-        done = self.progress(step)
+        """Factor on the learning rate: over a tenth of the updates up, then a half cosine down to 0.
+
+        Of a run that the clock ends most updates come after its last recovered task. If the rate fell with the clock,
+        they would have little of it left: 0.5 points less in five minutes (docs/experiments/whole-runs.md).
+        """
+        done = min(1.0, max(self._share_of_steps(step), self._share_of_updates()))
         return max(done, 1e-3) / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+    def _share_of_steps(self, step: int) -> float:
+        """Share of the steps that are done; 0 without a limit."""
+        return step / self._trainer.steps if self._trainer.steps else 0.0
+
+    def _share_of_updates(self) -> float:
+        """Share of the updates that are done, as far as the clock tells; 0 without a limit."""
+        spent, recovering = self._share_of_minutes(), self._recover_share
+        done = SHARE_OF_UPDATES * min(spent, recovering) + max(spent - recovering, 0)
+        return done / (SHARE_OF_UPDATES * recovering + 1 - recovering)
 
 
 FIRST_CHECKPOINT_SECONDS = 60.0

@@ -376,7 +376,12 @@ def prepare(
         accelerator=accelerator,
         trackers=Trackers(),
         remote=remote,
-        clock=Clock(config.trainer, parts.state.seconds, reserve=budget.forecast.reserve_seconds),
+        clock=Clock(
+            config.trainer,
+            parts.state.seconds,
+            reserve=budget.forecast.reserve_seconds,
+            recover_share=config.five.recover_share,
+        ),
         checkpoints=CheckpointSchedule(config.trainer, parts.state.seconds),
         energy=energy or EnergyMeter(active=False),
     )

@@ -18,7 +18,7 @@ from hf_free.cli.main import main
 from hf_free.config.sections import LearnerConfig
 from hf_free.data.decoding import PictureError
 from hf_free.data.episodes import sample_episodes
-from hf_free.data.images import Preprocessing, as_batch, fit, match_channels, read_batch, resize
+from hf_free.data.images import VIEWS, Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import LabeledImages, load_folder_images, load_labeled_images
 from hf_free.evaluation.features import ImageSizes
@@ -364,6 +364,15 @@ def test_the_crop_is_timms_own(height, width, crop):
     difference = 255 * way(picture) - ours
     assert difference.abs().mean() < 1.5, "bicubic in floats and in Pillow's integers"
     assert difference.mean().abs() < 0.1
+
+
+def test_moved_views_show_the_same_picture_at_a_corner_with_its_edges_repeated():
+    picture = torch.arange(32 * 40.0).view(1, 1, 32, 40).repeat(2, 3, 1, 1)
+    for name, down, right in (("up_left", -3, -4), ("up_right", -3, 4), ("down_left", 3, -4), ("down_right", 3, 4)):
+        rows = [min(max(row - down, 0), 31) for row in range(32)]
+        columns = [min(max(column - right, 0), 39) for column in range(40)]
+        assert torch.equal(VIEWS[name](picture), picture[:, :, rows][..., columns])
+    assert torch.equal(VIEWS["up_left"](picture[..., :1, :1]), picture[..., :1, :1])  # one pixel: edges alone
 
 
 def test_channels_and_sizes_are_matched():

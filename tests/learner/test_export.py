@@ -36,7 +36,9 @@ def asked(shape, seed=3):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kind", [{}, {"views": ("identity", "flip")}, {"batchnorm": "transductive"}, {"channels": 1}])
+@pytest.mark.parametrize(
+    "kind", [{}, {"views": ("flip", "up_left", "down_right")}, {"batchnorm": "transductive"}, {"channels": 1}]
+)
 def test_the_module_is_the_classifier(kind):
     classifier = adapted(**kind)
     module = PixelsToProbabilities(classifier).eval()

@@ -43,6 +43,20 @@ def test_learning_rate_climbs_then_falls_by_half_a_cosine():
     assert found == pytest.approx(expected)
 
 
+def test_the_learning_rate_falls_with_the_updates_not_with_the_clock():
+    def rate(share, recover_share, **trainer):
+        config = _config(trainer={"max_minutes": 1.0, "steps": None, **trainer})
+        return Clock(config.trainer, 60 * share, recover_share=recover_share).learning_rate(0)
+
+    # in 60 % of the time a quarter goes into updates, and then all: 0.15 of 0.55 are done by then, 0.35 at 80 %
+    for spent, done in ((0.6, 0.15 / 0.55), (0.8, 0.35 / 0.55), (0.9, 0.45 / 0.55)):
+        assert rate(spent, 0.6) == pytest.approx(0.5 + 0.5 * math.cos(math.pi * (done - 0.1) / 0.9), abs=0.01)
+    assert rate(0.1, 0.6) == pytest.approx(0.025 / 0.55 / 0.1, abs=0.01)
+    assert rate(1.0, 0.6) == pytest.approx(0, abs=1e-9)
+    assert rate(0.55, 1.0) == pytest.approx(0.5, abs=0.01)  # tasks until the end: updates are as far as the clock
+    assert Clock(_config(trainer={"steps": 10}).trainer, 0.0, recover_share=0.3).learning_rate(10) == 0
+
+
 @pytest.mark.parametrize(
     ("minutes", "between", "expected"),
     [
