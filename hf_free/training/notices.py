@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_free.config.init_from import InitFrom
+from hf_free.data.procedural.mixture import is_two_toned
 from hf_free.evaluation.evaluate import plain_name
 from hf_free.hub.licenses import is_non_commercial, is_unclear
 from hf_free.metalearning.continual import PreviousLearner
@@ -92,6 +93,16 @@ def privacy_notes(records: Sequence[TeacherRecord], hub: HubConfig) -> list[str]
     if hidden and hub.card_images:
         notes.append("the card will show pictures recovered from private or gated teachers (--card-images)")
     return notes
+
+
+def notes_on_writing(views: Sequence[str], records: Sequence[TeacherRecord]) -> list[str]:
+    """That pictures are mirrored although all teachers seem to know writing, by their mean and deviation."""
+    if "flip" not in views or not records or not all(is_two_toned(record.mean, record.std) for record in records):
+        return []
+    return [
+        "the teachers' mean and deviation are those of writing, and pictures are mirrored: if it is writing, "
+        "--set 'learner.views=[identity,up_left,up_right,down_left,down_right]' five.flip=false is better"
+    ]
 
 
 def notes_on_teachers(hub: HubConfig, records: list[TeacherRecord]) -> list[str]:

@@ -32,6 +32,7 @@ from hf_free.training.notices import (
     notes_on_previous_learner,
     notes_on_run,
     notes_on_teachers,
+    notes_on_writing,
 )
 from hf_free.training.pooled_first import pools_first
 from hf_free.training.progress import Console
@@ -150,6 +151,7 @@ def plan(
             *notes_on_black_boxes(pool, found.warm_up.inverter, found.workload),
             *notes_on_previous_learner(found.previous, pool.records),
             *notes_on_teachers(config.hub, pool.records),
+            *notes_on_writing(config.learner.views, pool.records),
             *([] if config.continues_learner or pooled_first else notes_on_pooling(pool.records, config.method)),
             *notes_on_distillation(config.five, config.bell, pool.records),
             *([] if config.continues_learner else _notes_on_precision(config.learner, precision, found.device)),

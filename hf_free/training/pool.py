@@ -66,7 +66,7 @@ from hf_free.teachers.listing import check_teachers
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
 from hf_free.training.absolute_paths import absolute_texts
-from hf_free.training.notices import license_notes, privacy_notes, twice_notes
+from hf_free.training.notices import license_notes, notes_on_writing, privacy_notes, twice_notes
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.sized_inversions import images_that_fit
 from hf_free.version import __version__
@@ -162,7 +162,7 @@ def pool(
     where = choose_device(device)
 
     with EnergyMeter() as energy:
-        teachers = _load(models, texts, where, hub, token=token)
+        teachers = _load(models, texts, where, hub, learner.views, token=token)
         records = teachers.records
         if keep is not None and keep > len(records):
             raise ConfigError(
@@ -222,7 +222,13 @@ def pool(
 
 
 def _load(
-    models: Sequence[OwnTeacher], texts: Sequence[str], device: torch.device, hub: HubConfig, *, token: str | None
+    models: Sequence[OwnTeacher],
+    texts: Sequence[str],
+    device: torch.device,
+    hub: HubConfig,
+    views: Sequence[str],
+    *,
+    token: str | None,
 ) -> TeacherPool:
     """The teachers, once it is sure that they can be pooled; what is left out and what to know of them is said."""
     if len(texts) < len(models):
@@ -249,7 +255,8 @@ def _load(
     if not records:
         raise RunError("no usable teacher", allowed="one or more", action="hf-free inspect ID... says why not")
     named = [(record.reference, record.license) for record in records]
-    for note in [*twice_notes(records), *license_notes(named), *privacy_notes(records, hub)]:
+    notes = [*twice_notes(records), *license_notes(named), *privacy_notes(records, hub)]
+    for note in [*notes, *notes_on_writing(views, records)]:
         logger.warning("%s", note)
     return teachers
 

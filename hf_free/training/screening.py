@@ -18,7 +18,13 @@ from hf_free.publishing.results import is_path
 from hf_free.runtime.chains import Chains
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.reference import existing_path
-from hf_free.training.notices import license_notes, notes_on_previous_learner, privacy_notes, twice_notes
+from hf_free.training.notices import (
+    license_notes,
+    notes_on_previous_learner,
+    notes_on_writing,
+    privacy_notes,
+    twice_notes,
+)
 from hf_free.training.state import RunState
 
 logger = logging.getLogger(__name__)
@@ -30,13 +36,16 @@ MAX_FAILURES = 5
 """Recoveries that may fail in a row before a teacher is left alone."""
 
 
-def note_teachers(pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None) -> None:
-    """Say which teachers are left out, known already or named twice, and what to know of licenses and names."""
+def note_teachers(
+    pool: TeacherPool, hub: HubConfig, state: RunState, elder: PreviousLearner | None, views: Sequence[str]
+) -> None:
+    """Say which teachers are left out, known already or named twice, and what to know of licenses, names and views."""
     licenses = license_notes([(record.reference, record.license) for record in pool.records])
     licenses += twice_notes(pool.records)
     in_fp32 = [f"{r.reference}: {r.notes[-1]}" for r in pool.records if r.fp32_only]
     notes_on_privacy = privacy_notes(pool.records, hub)
-    for note in [*licenses, *notes_on_privacy, *notes_on_previous_learner(elder, pool.records), *in_fp32]:
+    known, writing = notes_on_previous_learner(elder, pool.records), notes_on_writing(views, pool.records)
+    for note in [*licenses, *notes_on_privacy, *known, *in_fp32, *writing]:
         logger.warning(note)
     for reference, reason in pool.skipped:
         _skip(state, _unmistakable(reference), reason)

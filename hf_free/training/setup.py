@@ -174,7 +174,7 @@ def gather(
     if is_planned:
         state.skipped += [{"reference": reference, "reason": reason} for reference, reason in pool.skipped]
     else:
-        note_teachers(pool, config.hub, state, previous)
+        note_teachers(pool, config.hub, state, previous, config.learner.views)
         for note in notes_on_distillation(config.five, config.bell, pool.records):
             logger.warning("%s", note)
     check_enough(pool, state, config.least_tasks, config.five.max_classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_risky_licenses_are_named_before_training(tmp_path, card, note):
     notes = [note for note in plan(_config(models=models, trainer={"max_minutes": 1})).notes if "license" in note]
     assert len(notes) == (note is not None)
     assert note is None or re.match(note, notes[0])
+
+
+def test_writing_that_would_be_mirrored_is_pointed_out(tmp_path):
+    inked = [str(pico_folder(tmp_path / f"t{seed}", seed=seed)) for seed in range(2)]
+    for folder in inked:
+        config = json.loads((Path(folder) / "config.json").read_text())
+        config["pretrained_cfg"] |= {"mean": [0.13] * 3, "std": [0.31] * 3}  # MNIST's
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+    photographs = str(pico_folder(tmp_path / "t2", seed=2))
+
+    def notes(models, **learner):
+        found = plan(_config(models=models, learner=learner, trainer={"max_minutes": 1})).notes
+        return [note for note in found if "writing" in note]
+
+    (note,) = notes(inked)
+    assert "learner.views=[identity,up_left,up_right,down_left,down_right]" in note
+    assert not notes(inked, views=["identity"])
+    assert not notes([*inked, photographs])
 
 
 def test_runs_that_come_to_nothing_or_never_end_are_pointed_out(tmp_path):

@@ -130,5 +130,5 @@ def test_teachers_that_have_gone_are_left_out_until_they_are_back(caplog):
 
 def test_a_teacher_that_is_named_twice_is_said_when_a_run_begins(tmp_path, caplog):
     folder = str(pico_folder(tmp_path / "a", "conv4", size=16))
-    note_teachers(TeacherPool([folder, folder]), HubConfig(), RunState(), None)
+    note_teachers(TeacherPool([folder, folder]), HubConfig(), RunState(), None, ["identity"])
     assert "the same teacher more than once" in caplog.text
