@@ -17,14 +17,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from hf_free.errors import HfFreeError
+from hf_free.runtime.given import short_form
 
 _NUMBER = re.compile(r"-\d+(\.\d*)?([eE][-+]?\d+)?|-\.\d+([eE][-+]?\d+)?")
 _INTEGER = re.compile(r"[-+]?\d+")
 
 MOST_LIST_BYTES = 2**24
-"""Most bytes of a list of teachers: 100,000 ids take a few MB, and a device may never end."""
+"""Most bytes of a list of teachers or pictures: 100,000 ids take a few MB, and a device may never end."""
+
+MOST_ID_LENGTH = 4096
+"""Letters of an entry of a list of teachers at most: as many as a path has on Linux (PATH_MAX)."""
 
 
 class UsageError(HfFreeError):
@@ -173,6 +178,8 @@ def expand_list_files(values: Iterable[str]) -> list[str]:
 
 def _read_list_file(path: Path) -> list[str]:
     rule = "a text file with one id per line; # begins a comment"
+    if path.is_fifo() and not path.absolute().is_relative_to("/dev") and not path.absolute().is_relative_to("/proc"):
+        raise UsageError(f"the list @{path} is a pipe that nobody may write to", allowed=f"{rule}; or @<(command)")
     try:
         with path.open("rb") as file:  # a pipe will do: @<(...)
             data = file.read(MOST_LIST_BYTES + 1)
@@ -190,11 +197,33 @@ def _read_list_file(path: Path) -> list[str]:
     ids = [line for line in lines if line]
     if not ids:
         raise UsageError(f"the list @{path} names nothing", allowed=rule, action="write an id into it")
+    if odd := next(
+        (text for text in ids if len(text) > MOST_ID_LENGTH or any(ord(letter) < 32 for letter in text)), None
+    ):
+        raise UsageError(
+            f"the list @{path} holds what no id can be: {short_form(odd)}", allowed=rule, action="write it anew"
+        )
     if inner := next((text for text in ids if text.startswith("@")), None):
         raise UsageError(
             f"the list @{path} names the list {inner}", allowed=rule, action="write the ids themselves into it"
         )
     return ids
+
+
+def read_list(stream: TextIO) -> list[str]:
+    """The lines of a list on a standard stream.
+
+    Raises:
+        UsageError: it has no end, or is no list.
+    """
+    text = stream.read(MOST_LIST_BYTES + 1)
+    if len(text) > MOST_LIST_BYTES:
+        raise UsageError(
+            f"the list on stdin has more than {MOST_LIST_BYTES >> 20} MiB",
+            allowed="one path per line",
+            action="name folders or patterns in its place",
+        )
+    return text.split("\n")
 
 
 def given_values(flags: Mapping[str, object]) -> dict[str, object]:

@@ -44,6 +44,7 @@ from hf_free.cli.verbs import (
 )
 from hf_free.cli.verbs import app as app_verb
 from hf_free.errors import ConfigError, FailedElsewhere, HfFreeError
+from hf_free.hub.address import check_address
 from hf_free.runtime.end_signals import EndedBySignal, ended_in_order
 from hf_free.runtime.launched import Launched
 from hf_free.runtime.said_once import said_once
@@ -260,6 +261,7 @@ def _check_environment() -> None:
 
     Raises:
         ConfigError: one of these.
+        HubError: the address.
     """
     try:
         os.getcwd()
@@ -271,13 +273,7 @@ def _check_environment() -> None:
         ) from None
     if "MPLBACKEND" in os.environ:  # no window is ever opened, and a name that is none ends matplotlib's import
         os.environ["MPLBACKEND"] = "agg"
-    address = os.environ.get("HF_ENDPOINT", "")
-    if not address.isprintable() or " " in address:
-        raise ConfigError(
-            f"the environment variable HF_ENDPOINT is {address!r}",
-            allowed="an address such as https://huggingface.co",
-            action="correct it, or unset it",
-        )
+    check_address(os.environ.get("HF_ENDPOINT"))
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         text = os.environ.get(name, "0")
         if text and not text.strip().isdecimal():

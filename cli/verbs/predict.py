@@ -11,6 +11,7 @@ import typer
 
 from hf_free.backbones.custom import import_networks
 from hf_free.cli import options
+from hf_free.cli.arguments import read_list
 from hf_free.cli.console import progress_bar, say, warn, write_json, write_line
 from hf_free.cli.verbs.adapt import adapt_to_folder
 from hf_free.errors import ConfigError
@@ -103,7 +104,7 @@ def predict(
     from hf_free.evaluation.picture_sources import LIST, find_pictures
     from hf_free.evaluation.predictions import as_csv, predict_files
 
-    pictures = find_pictures(images, sys.stdin if LIST in images else ())
+    pictures = find_pictures(images, read_list(sys.stdin) if LIST in images else ())
     if sheet is not None and sheet.exists():
         _check_is_no_image(sheet, pictures, support)
     if support is not None:

@@ -285,7 +285,12 @@ def train(
         restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
     if output is not None and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
-    saved = RunFolder(output).config if resume and output is not None and config is None else config
+    saved = config
+    if resume and output is not None and config is None:
+        from hf_free.training.resuming import check_is_whole
+
+        saved = RunFolder(output).config
+        check_is_whole(saved, RunFolder(output).checkpoints.newest())
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     publishes = settings.hub.push_to_hub
     options.check_publishes(publishes, private=private, create_pr=create_pr, message=commit_message)

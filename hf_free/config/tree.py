@@ -335,7 +335,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, object]:
         problem = f"{path} is not a text file in UTF-8"
         raise ConfigError(problem, allowed="a YAML file", action="save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", action="correct the file at the line named") from None
+        raise ConfigError(f"{path} is not valid YAML: {error}", action="correct it, or name another file") from None
     if is_null(values):
         return {}
     if not isinstance(values, dict):

@@ -80,6 +80,7 @@ from hf_free.runtime.launched import Launched
 from hf_free.runtime.memory_budget import pictures_at_once
 from hf_free.runtime.memory_order import keep_memory_order
 from hf_free.runtime.random_streams import RandomStreams
+from hf_free.runtime.saved_kind import is_run
 from hf_free.runtime.text import listed
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint
@@ -673,6 +674,12 @@ def _check_settings(
 def _check_folder(folder: Path, store: CheckpointStore, *, overwrite: bool, resume: bool) -> None:
     if overwrite and resume:
         raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
+    if is_run(folder):  # its checkpoints lie where those of distill do, and would be removed
+        raise RunError(
+            f"the output {folder} holds a run of hf-free train",
+            allowed="a new or empty folder, or one of hf-free distill",
+            action="give another --output",
+        )
     if (folder / LOCK_FILE).is_file():
         with RunLock(folder):  # refuses, and names the process
             pass

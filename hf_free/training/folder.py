@@ -265,6 +265,8 @@ class RunFolder:
         Damaged lines are left out, and it is said how many.
         """
         if not self.log.is_file():
+            if self.log.exists():  # a pipe would be waited for, here or when a line is added
+                raise RunError(f"{self.log} is no file", allowed="the log of a run", action="remove it")
             return []
         try:
             rows, damaged = read_rows(self.log)

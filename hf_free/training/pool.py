@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -68,6 +69,7 @@ from hf_free.teachers.reference import existing_path
 from hf_free.training.absolute_paths import absolute_texts
 from hf_free.training.notices import license_notes, notes_on_writing, privacy_notes, twice_notes
 from hf_free.training.own_pictures import read_own_pictures
+from hf_free.training.run_lock import LOCK_FILE, RunLock, check_free
 from hf_free.training.sized_inversions import images_that_fit
 from hf_free.version import __version__
 
@@ -161,7 +163,8 @@ def pool(
     seed_everything(seed)
     where = choose_device(device)
 
-    with EnergyMeter() as energy:
+    # a folder that cannot be written to, or that another process is to write, is found out before minutes are spent
+    with nullcontext() if folder is None else RunLock(folder), EnergyMeter() as energy:
         teachers = _load(models, texts, where, hub, learner.views, token=token)
         records = teachers.records
         if keep is not None and keep > len(records):
@@ -344,6 +347,7 @@ def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weig
     if include_weights and folder is None:
         raise ConfigError("--include-weights without --output", action="name the folder that they are copied to")
     if folder is not None:
+        check_free(folder)
         check_output(folder, overwrite=overwrite)
 
 
@@ -355,7 +359,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     """
     if not folder.exists() and not folder.is_symlink():  # a link that leads nowhere would be found out at the end
         return
-    is_empty = folder.is_dir() and not any(folder.iterdir())
+    is_empty = folder.is_dir() and all(path.name == LOCK_FILE for path in folder.iterdir())  # of one that was killed
     if not is_empty and not (overwrite and holds_learner(folder)):
         what = "not empty" if folder.exists() else "a link that leads nowhere"
         raise RunError(

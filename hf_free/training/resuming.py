@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hf_free.config.init_from import InitFrom
-from hf_free.errors import RunError
+from hf_free.config.tree import read_yaml_mapping
+from hf_free.errors import ConfigError, RunError
 from hf_free.provenance.reading import Json, object_of
 from hf_free.provenance.renamed import with_new_names
+from hf_free.runtime.text import listed
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.manifest import Topology
 from hf_free.version import __version__
@@ -49,6 +53,32 @@ _FREE = frozenset(
     }
 )
 """How long a run goes on, where, and what it keeps: a user changes them on purpose. So is the section `hub`."""
+
+
+def check_is_whole(written: Path, chosen: WholeCheckpoint | None) -> None:
+    """Refuse a run's configuration that lacks what the run had written into it: lost power, or an editor, has cut it
+    short, and the settings that are gone would silently be the default ones.
+
+    Args:
+        written: The run's configuration; each has all settings that its hf-free knew.
+        chosen: The checkpoint to go on from, which knows them too; None where there is none to compare with.
+
+    Raises:
+        RunError: settings are missing.
+    """
+    if chosen is None:
+        return
+    try:
+        there = _flat(read_yaml_mapping(written))
+    except ConfigError:
+        there = {}
+    sections = dict.fromkeys(key.partition(".")[0] for key in _flat(chosen.manifest.config) if key not in there)
+    if sections:
+        raise RunError(
+            f"{written} is damaged: settings are missing of {listed(list(sections))}",
+            allowed="the file as the run wrote it",
+            action=f"copy the one of the checkpoint: cp {chosen.folder / 'run' / written.name} {written}",
+        )
 
 
 def check_configuration(chosen: WholeCheckpoint, config: Json) -> list[str]:

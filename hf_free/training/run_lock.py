@@ -149,6 +149,17 @@ class RunLock:
         return RunError(f"the run's folder {folder} is in use by {by}", allowed="one process per run", action=action)
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a process holds; a lock that a killed one has left is taken over when there is work.
+
+    Raises:
+        RunError: another process has it, or may have it.
+    """
+    if (folder / LOCK_FILE).is_file():
+        with RunLock(folder):
+            pass
+
+
 def read_holder(path: Path) -> LockHolder | None:
     """Who holds a lock, by its file; None where there is no such file, or one without a whole entry."""
     try:

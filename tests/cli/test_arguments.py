@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+
 import pytest
 
-from hf_free.cli.arguments import Grammar, UsageError, expand_list_files, is_flag, rewrite
+from hf_free.cli.arguments import Grammar, UsageError, expand_list_files, is_flag, read_list, rewrite
 
 GRAMMARS = {
     "train": Grammar(
@@ -193,6 +196,29 @@ def test_unusable_list_files_are_refused(tmp_path):
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is not a text file in UTF-8"):
         expand_list_files([f"@{tmp_path}/binary.txt"])
+    for content in (b"org/a\n" + bytes(4096), b"org/" + b"a" * 10_000):  # as lost power leaves it, and one long line
+        (tmp_path / "odd.txt").write_bytes(content)
+        with pytest.raises(UsageError, match=r"the list @.*odd.txt holds what no id can be") as refused:
+            expand_list_files([f"@{tmp_path}/odd.txt"])
+        assert len(str(refused.value)) < 600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_list_may_come_through_a_pipe_but_a_named_one_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UsageError, match=r"the list @.*list.txt is a pipe"):
+        expand_list_files([f"@{tmp_path / 'list.txt'}"])
+    read, write = os.pipe()
+    os.write(write, b"org/a\norg/b\n")
+    os.close(write)
+    assert expand_list_files([f"@/dev/fd/{read}"]) == ["org/a", "org/b"]  # as a shell's <(...)
+    os.close(read)
+
+
+def test_a_list_on_a_stream_has_an_end(tmp_path):
+    assert read_list(io.StringIO("a.png\nb c.png\n")) == ["a.png", "b c.png", ""]
+    with open("/dev/zero", encoding="utf-8") as endless, pytest.raises(UsageError, match="stdin has more than 16 MiB"):
+        read_list(endless)
 
 
 def test_a_list_flag_may_mean_something_without_a_value():

@@ -276,6 +276,8 @@ def test_a_stdout_that_is_closed_meanwhile_is_said(program, capsys, monkeypatch)
 
 
 def test_an_address_of_the_hub_that_is_none_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:99999")  # huggingface_hub cannot even be imported
+    assert "the environment variable HF_ENDPOINT is 'http://127.0.0.1:99999'" in refused(capsys, "inspect", "org/x")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1\a")
     assert "the environment variable HF_ENDPOINT is 'http://127.0.0.1\\x07'" in refused(capsys, "search", "x")
 

@@ -116,6 +116,13 @@ def test_what_cannot_be_distilled_is_refused_before_anything_is_written(pooled, 
         distill(pooled, tmp_path / "small", mixed_precision="fp16")
     with pytest.raises(RunError, match="not empty"):
         distill(pooled, pooled)
+    run = tmp_path / "run"  # of train, whose checkpoints lie where those of distill do
+    (run / "checkpoints" / "00001").mkdir(parents=True)
+    for name in ("config.yaml", "teachers.json", "checkpoints/00001/state.json"):
+        (run / name).write_text("{}")
+    with pytest.raises(RunError, match="holds a run of hf-free train"):
+        distill(pooled, run, minutes=1, overwrite=True)
+    assert (run / "checkpoints" / "00001" / "state.json").exists()
     assert not (tmp_path / "small").exists()
 
 

@@ -83,6 +83,13 @@ def test_a_line_that_a_kill_cut_short_is_dropped(run):
     assert [row["step"] for row in run.read_log()] == [1, 3]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(run):
+    os.mkfifo(run.log)
+    with pytest.raises(RunError, match=r"log\.jsonl is no file"):
+        run.read_log(1)
+
+
 def test_damaged_lines_are_left_out_and_counted(run, caplog):
     run.append_log({"step": 1})
     with run.log.open("ab") as file:

@@ -27,6 +27,7 @@ from hf_free import (
 from hf_free.config.sections import FiveConfig, HubConfig, LearnerConfig
 from hf_free.errors import StorageError
 from hf_free.learner.push import push_learner
+from hf_free.training.run_lock import LOCK_FILE, RunLock
 
 IMAGES = torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
 LABELS = [0, 0, 1, 1, 2, 2]
@@ -355,3 +356,14 @@ def test_what_nobody_could_open_is_refused_before_it_is_pooled(folders, tmp_path
         pool([folders[0], folders[0]], output=tmp_path / "x", hub=HubConfig(push_to_hub="me/pooled"))
     assert not (tmp_path / "x").exists()
     assert "the same teacher more than once" in caplog.text
+
+
+def test_a_folder_that_another_process_is_to_write_is_refused_before_teachers_are_opened(folders, tmp_path):
+    settings = {"five": FIVE, "rounds": 0, "device": "cpu"}
+    with RunLock(tmp_path / "out"), pytest.raises(RunError, match="in use by process"):
+        pool([*folders, str(tmp_path / "missing")], output=tmp_path / "out", **settings)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK_FILE).write_text("")  # of one that was killed
+    pool(folders, output=tmp_path / "out", include_weights=True, **settings)
+    assert not (tmp_path / "out" / LOCK_FILE).exists()
+    MetaLearner.from_pretrained(tmp_path / "out")

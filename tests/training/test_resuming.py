@@ -11,7 +11,7 @@ from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.manifest import Manifest, Topology
-from hf_free.training.resuming import FIXED, check_configuration, check_topology
+from hf_free.training.resuming import FIXED, check_configuration, check_is_whole, check_topology
 from hf_free.version import __version__
 
 CONFIG = FreeConfig(seed=1).to_dict()
@@ -75,3 +75,16 @@ def test_another_place_is_said_once():
     (line,) = check_topology(_checkpoint(topology=Topology(1, "cpu", 2, "2.0"), version="0.0"), here)
     changed = f"hf-free 0.0 -> {__version__}, device cpu -> cuda, threads 2 -> 1"
     assert line == f"goes on elsewhere ({changed}): not the same to the bit"
+
+
+def test_a_configuration_that_was_cut_short_is_refused_with_the_copy_of_its_checkpoint(tmp_path):
+    whole, written = FreeConfig(seed=1).to_yaml(), tmp_path / "config.yaml"
+    written.write_text(whole)
+    check_is_whole(written, _checkpoint())
+    cuts = {"": "method", whole.partition("\ntrainer:")[0] + "\n": "trainer", whole[: len(whole) // 2]: "hub"}
+    for left, named in (*cuts.items(), (whole.rpartition("\n  ")[0] + "\n", "hub"), ("\0" * 100, "five")):
+        written.write_text(left)
+        with pytest.raises(RunError, match=rf"config\.yaml is damaged: settings are missing of .*{named}") as refused:
+            check_is_whole(written, _checkpoint())
+        assert "cp run/checkpoints/00001-step-5/run/config.yaml" in refused.value.action
+    check_is_whole(written, None)  # nothing to compare with: reading it says what is wrong
