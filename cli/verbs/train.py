@@ -285,12 +285,7 @@ def train(
         restore_run(output, push_checkpoints, token=token, cache_dir=str(cache_dir) if cache_dir else None)
     if output is not None and here.is_first:
         RunFolder(output).check_usable(overwrite=overwrite, resume=resume)
-    saved = config
-    if resume and output is not None and config is None:
-        from hf_free.training.resuming import check_is_whole
-
-        saved = RunFolder(output).config
-        check_is_whole(saved, RunFolder(output).checkpoints.newest())
+    saved = _saved(output) if resume and output is not None and config is None else config
     settings = FreeConfig.load(saved, values=given_values(flags), assignments=assignments or [])
     publishes = settings.hub.push_to_hub
     options.check_publishes(publishes, private=private, create_pr=create_pr, message=commit_message)
@@ -313,6 +308,15 @@ def train(
         raise typer.Exit(RESUME_CODE if is_stopped else code)
     place, tokens = output or default_output(settings.method), endpoint_token or []
     _run(settings, place, token, tokens, overwrite=overwrite, resume=resume, json=as_json, quiet=quiet)
+
+
+def _saved(output: Path) -> Path:
+    """The configuration of a run that goes on, if nothing of it is lost."""
+    from hf_free.training.folder import RunFolder
+    from hf_free.training.resuming import check_is_whole
+
+    check_is_whole(RunFolder(output).config, RunFolder(output).checkpoints.newest())
+    return RunFolder(output).config
 
 
 def _check_teachers(settings: FreeConfig, resumed: Path | None) -> None:
