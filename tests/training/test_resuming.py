@@ -81,10 +81,16 @@ def test_a_configuration_that_was_cut_short_is_refused_with_the_copy_of_its_chec
     whole, written = FreeConfig(seed=1).to_yaml(), tmp_path / "config.yaml"
     written.write_text(whole)
     check_is_whole(written, _checkpoint())
-    cuts = {"": "method", whole.partition("\ntrainer:")[0] + "\n": "trainer", whole[: len(whole) // 2]: "hub"}
-    for left, named in (*cuts.items(), (whole.rpartition("\n  ")[0] + "\n", "hub"), ("\0" * 100, "five")):
+    before_trainer = whole.partition("\ntrainer:")[0] + "\n"
+    for left, missing in (
+        (before_trainer, "trainer, queries, hub"),
+        (whole.rpartition("\n  ")[0] + "\n", "hub"),
+        ("", "method"),
+        (whole[: len(whole) // 2], ""),
+        ("\0" * 100, "method"),
+    ):
         written.write_text(left)
-        with pytest.raises(RunError, match=rf"config\.yaml is damaged: settings are missing of .*{named}") as refused:
+        with pytest.raises(RunError, match=rf"config\.yaml is damaged: settings are missing of {missing}") as refused:
             check_is_whole(written, _checkpoint())
         assert "cp run/checkpoints/00001-step-5/run/config.yaml" in refused.value.action
     check_is_whole(written, None)  # nothing to compare with: reading it says what is wrong
