@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hf_free.errors import HfFreeError
 from hf_free.runtime.strict_json import read_strict_json
+
+LEARNER, CLASSIFIER, RUN = "a learner of hf-free", "a classifier of hf-free", "a run of hf-free train"
+OTHER = "a model that is no learner of hf-free"
 
 MAX_CONFIG_BYTES = 8 * 2**20
 """Largest config.json or classifier.json: room for eighty teachers of ImageNet's 1,000 described classes, 0.1 MB each.
@@ -22,14 +26,37 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "teachers.json").is_file()
 
 
-def other_kind(folder: Path) -> str:
-    """What a folder holds that neither a learner nor a classifier may be saved over: another model, or a run; empty
-    where it holds neither. A config.json that cannot be read belongs to nothing, and may be replaced."""
+def kind_of(folder: Path) -> str:
+    """What a folder holds: `LEARNER`, `CLASSIFIER`, `RUN`, `OTHER`, or nothing, which is empty. A config.json that
+    cannot be read belongs to nothing, and may be replaced."""
     if is_run(folder):
-        return "a run of hf-free train"
+        return RUN
+    if holds_classifier(folder):
+        return CLASSIFIER
+    if holds_learner(folder):
+        return LEARNER
     config = _config(folder)
-    is_other = config is not None and "hf_free" not in config and not holds_classifier(folder)
-    return "a model that is no learner of hf-free" if is_other else ""
+    return OTHER if config is not None and "hf_free" not in config else ""
+
+
+def check_kind_stays(folder: Path, kind: str, *, error: type[HfFreeError]) -> None:
+    """Refuse a folder that holds something of another kind than what is to be saved there.
+
+    Args:
+        folder: Where it is to be saved.
+        kind: What it is: `LEARNER`, `CLASSIFIER`, or `OTHER` for a teacher.
+        error: The kind of error.
+
+    Raises:
+        HfFreeError: it does, with what may be done.
+    """
+    if (held := kind_of(folder)) not in ("", kind):
+        called = "a teacher" if kind == OTHER else kind.removesuffix(" of hf-free")
+        raise error(
+            f"{folder} holds {held}, which {called} does not replace",
+            allowed=f"a new folder, an empty one, or that of {called}",
+            action="give another folder, or remove what is in this one",
+        )
 
 
 def holds_learner(folder: Path) -> bool:

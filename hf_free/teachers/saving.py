@@ -18,7 +18,7 @@ from hf_free.errors import TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.files import write_together
 from hf_free.runtime.given import given_path, short_form
-from hf_free.runtime.saved_kind import holds_classifier, holds_learner, is_run
+from hf_free.runtime.saved_kind import OTHER, check_kind_stays
 from hf_free.runtime.storage import storage_explained
 from hf_free.teachers.config_check import check_config
 from hf_free.teachers.loader import record_of
@@ -53,13 +53,7 @@ def save_teacher(
     from timm.models._hub import save_config_for_hf
 
     place = given_path(folder, "folder", for_weights=True)
-    if holds_learner(place) or holds_classifier(place) or is_run(place):
-        kind = "a learner" if holds_learner(place) else "a classifier" if holds_classifier(place) else "a run"
-        raise TeacherError(
-            f"{place} holds {kind} of hf-free, which a teacher does not replace",
-            allowed="a new folder, an empty one, or that of a teacher",
-            action="give another folder",
-        )
+    check_kind_stays(place, OTHER, error=TeacherError)
     extra_cfg = _check_savable(network, label_names, {} if extra_cfg is None else extra_cfg, model_args)
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:

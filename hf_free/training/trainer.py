@@ -69,6 +69,7 @@ def train(
         The learner, also saved to `output/learner`.
 
     Raises:
+        ConfigError: a run that nothing ends, or that is all warm-up.
         LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
         RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
             that broke.
@@ -85,7 +86,7 @@ def train(
     check_kind(pool, "pool", TeacherPool, allowed="a TeacherPool, or None")
     check_kind(console, "console", Console, allowed="a rich.console.Console, or None")
     check_function(watch, "watch", ("learner", "minutes"))
-    setup.check_has_end(config.trainer)
+    setup.check_length(config.trainer)
 
     def decide() -> bool:
         is_in_memory = models is not None or pool is not None
