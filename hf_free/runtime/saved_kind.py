@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hf_free.errors import HfFreeError
 from hf_free.runtime.strict_json import read_strict_json
+from hf_free.runtime.text import printable
 
 LEARNER, CLASSIFIER, RUN = "a learner of hf-free", "a classifier of hf-free", "a run of hf-free train"
 OTHER = "a model that is no learner of hf-free"
@@ -64,6 +65,31 @@ def holds_learner(folder: Path) -> bool:
     form, without our block."""
     config = None if holds_classifier(folder) else _config(folder)
     return config is not None and isinstance(config.get("hf_free"), dict)
+
+
+def in_use(folder: Path, kind: str, *, is_own: bool, error: type[HfFreeError], resumes: bool = False) -> HfFreeError:
+    """The error for an output that has something in it which is not to be replaced.
+
+    Args:
+        folder: The output, a folder that is not empty, or no folder.
+        kind: What `--overwrite` replaces: `LEARNER`, `CLASSIFIER` or `RUN`.
+        is_own: Whether it is that which is there.
+        error: The kind of error.
+        resumes: Whether what is there may be gone on with.
+    """
+    held = f": it holds {held}" if (held := kind_of(folder)) else ""
+    flags = "--resume or --overwrite (in Python resume=True or overwrite=True)" if resumes else "--overwrite"
+    return error(
+        f"the output folder {folder} is not empty{held}" if folder.is_dir() else f"the output {folder} is no folder",
+        allowed=f"a new or empty folder; --overwrite replaces {kind}",
+        action="give another --output" + (f", or {flags}" if is_own else ""),
+    )
+
+
+def architecture_of(folder: Path) -> str:
+    """The name of timm's architecture that a folder's config.json has; empty where it has none."""
+    named = (_config(folder) or {}).get("architecture")
+    return printable(named) if isinstance(named, str) else ""
 
 
 def _config(folder: Path) -> dict[str, object] | None:

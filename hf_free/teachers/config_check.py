@@ -15,6 +15,8 @@ from typing import Any, TypeGuard
 from hf_free.backbones.model_args import ModelArgs, check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import Json, JsonView
+from hf_free.runtime.given import from_home
+from hf_free.runtime.saved_kind import holds_classifier
 from hf_free.runtime.text import printable
 
 MAX_CLASSES = 1_000_000
@@ -155,6 +157,12 @@ def _architecture(config: JsonView, name: str) -> str:
     # is_model would take a path or a source prefix for a question about another model.
     base = architecture.split(".", 1)[0]
     if isinstance(config.get("hf_free"), dict) and (config.get("num_classes") == 0 or not timm.is_model(base)):
+        if holds_classifier(from_home(name)):
+            raise TeacherError(
+                f"{name} is a classifier of hf-free, made of a learner, and no teacher",
+                allowed="classifiers of timm or transformers",
+                action="name the learner's teachers, which its card lists; hf-free predict labels pictures with it",
+            )
         raise TeacherError(
             f"{name} is a learner of hf-free, {architecture[:100]!r}, and no classifier",
             allowed="classifiers of at least 2 classes",

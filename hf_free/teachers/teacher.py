@@ -83,6 +83,11 @@ class Teacher(nn.Module):
         self.register_buffer("chosen_classes", chosen, persistent=False)
         super().train(False)
 
+    def extra_repr(self) -> str:
+        """What `repr` shows: which teacher, of what architecture, and how many classes."""
+        record = self.record
+        return f"{record.reference!r}, {record.architecture}, {record.num_classes} classes"
+
     @property
     def network(self) -> nn.Module:
         """The frozen timm network; takes normalized images of `record.input_size`."""

@@ -69,6 +69,7 @@ from hf_free.runtime.given import (
     check_flags,
     check_function,
     check_kind,
+    check_minutes,
     check_texts,
     from_home,
     given_path,
@@ -639,8 +640,7 @@ def _check_finite(numbers: Tensor, loop: _Loop) -> None:
 def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
-    if not isinstance(minutes, int | float) or isinstance(minutes, bool):
-        raise ConfigError(f"minutes={short_form(minutes)}", allowed="a number above 0", action="minutes=30")
+    check_minutes(minutes, "minutes", ends=True)
     if start_from is not None and not isinstance(start_from, str):
         raise ConfigError(
             f"start_from={short_form(start_from)}", allowed="best, or a teacher's Hub id or folder, as a text"
@@ -653,8 +653,6 @@ def _check_settings(
             allowed="auto, no or bf16",
             action="--set trainer.mixed_precision=no",
         )
-    if not 0 < minutes < math.inf:
-        raise ConfigError(f"minutes of {minutes}", allowed="a finite number of more than 0", action="--max-minutes 30")
     if learner is not None and learner.init_from is not None:
         raise ConfigError(
             f"learner.init_from {learner.init_from} with distill",

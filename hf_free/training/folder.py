@@ -19,6 +19,7 @@ from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_file, write_text
 from hf_free.runtime.saved_json import read_saved
+from hf_free.runtime.saved_kind import RUN, in_use
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint, refuse_links
 from hf_free.training.log_reading import read_rows
@@ -95,21 +96,8 @@ class RunFolder:
             raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
         if resume and (self.checkpoints.folders() or not self.read_config().trainer.pool_first):
             self.whole_checkpoint()
-        if resume or not self.is_in_use():
-            return
-        if overwrite and not is_run:
-            raise RunError(
-                f"the output folder {self.root} holds something other than a run of hf-free",
-                allowed="--overwrite replaces earlier runs only",
-                action="give another --output",
-            )
-        if not overwrite:
-            flags = ", or --resume or --overwrite (in Python resume=True or overwrite=True)" if is_run else ""
-            raise RunError(
-                f"the output folder {self.root} is not empty",
-                allowed="a new or empty folder",
-                action=f"give another --output{flags}",
-            )
+        if not resume and self.is_in_use() and not (overwrite and is_run):
+            raise in_use(self.root, RUN, is_own=is_run, error=RunError, resumes=True)
 
     def _written(self) -> tuple[Path, ...]:
         """What a run writes into, and what it adds to; other files are replaced as they are, links or not."""

@@ -114,10 +114,8 @@ def invert(
     check_function(progress, "progress", TOLD)
     usual = default_steps(generator, inversion)  # also refuses what does not go together when the steps are given
     steps = usual if steps is None else steps
-    steps, seed = whole_number(steps, "steps", least=0, error=RunError), given_seed(seed)
-    images_per_class = whole_number(images_per_class, "images_per_class", least=0, most=MOST_PER_CLASS, error=RunError)
-    if steps < 1 or images_per_class < 2:
-        raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")
+    steps, seed = whole_number(steps, "steps", least=1, error=RunError), given_seed(seed)
+    images_per_class = whole_number(images_per_class, "images_per_class", least=2, most=MOST_PER_CLASS, error=RunError)
     queries = QueriesConfig() if queries is None else queries
     if not isinstance(teacher, Teacher):
         where = choose_device(str(device))

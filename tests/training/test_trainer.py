@@ -682,8 +682,9 @@ def test_fewer_than_two_tasks_to_begin_with(tmp_path):
     constant = constant_folder(tmp_path / "constant", size=16)
     config = FreeConfig.from_dict(merge(TINY, {"models": [str(folder), str(constant)]}))
     with pytest.raises(RunError, match=r"(?s)fewer than two tasks: 1 usable teacher\(s\); left out.*constant output"):
-        train(config, output=tmp_path / "run")
+        train(config, output=tmp_path / "run", console=(console := Console(file=io.StringIO(), width=400)))
     assert not (tmp_path / "run").exists()
+    assert "Output folder" not in console.file.getvalue(), "there is none"
     with pytest.raises(RunError, match=r"fewer than two tasks: 0 usable"):
         train(_config(), output=tmp_path / "run")
 
