@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.data.resizing import resize
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -28,9 +29,6 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 MAX_FOLDING = 0.001
 """Relative difference allowed between a folded network's answers and the network's own in fp32; measured: 0.000001."""
 
-
-BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What networks raise for arguments and pictures they cannot use (NotImplementedError is a RuntimeError)."""
 
 MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
 """Fewest images that a CPU takes at once, and how many pixels they may have. A Conv-4 takes half the time for 512

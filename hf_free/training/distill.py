@@ -89,7 +89,7 @@ from hf_free.training.manifest import Manifest, Topology
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.pool import check_apart, check_output
 from hf_free.training.resuming import check_configuration, check_topology
-from hf_free.training.run_lock import LOCK_FILE, RunLock
+from hf_free.training.run_lock import RunLock, check_free
 from hf_free.training.schedule import CheckpointClock
 
 logger = logging.getLogger(__name__)
@@ -669,11 +669,7 @@ def _check_settings(
 
 
 def _check_folder(folder: Path, store: CheckpointStore, *, overwrite: bool, resume: bool) -> None:
-    if overwrite and resume:
-        raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
-    if (folder / LOCK_FILE).is_file():
-        with RunLock(folder):  # refuses, and names the process
-            pass
+    check_free(folder, overwrite=overwrite, resume=resume)
     if resume:
         _chosen(store)
     elif not store.folders():

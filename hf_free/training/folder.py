@@ -24,7 +24,7 @@ from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint, refuse_links
 from hf_free.training.log_reading import read_rows
 from hf_free.training.manifest import Manifest
-from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
+from hf_free.training.run_lock import LOCK_FILE, RunLock, check_free, read_holder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,11 +79,7 @@ class RunFolder:
                 there is nothing to resume; a run that is resumed has a link in the place of what it writes; or
                 `overwrite` would replace something other than a run of hf-free.
         """
-        if overwrite and resume:
-            raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
-        if (self.root / LOCK_FILE).is_file():
-            with RunLock(self.root):  # refuses, and names the process
-                pass
+        check_free(self.root, overwrite=overwrite, resume=resume)
         is_run = self.config.is_file()
         if resume and not is_run:
             raise RunError(

@@ -149,6 +149,19 @@ class RunLock:
         return RunError(f"the run's folder {folder} is in use by {by}", allowed="one process per run", action=action)
 
 
+def check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse an output that another process writes to, and two flags of which each says the opposite of the other.
+
+    Raises:
+        RunError: both flags, or a folder that is held, with its process.
+    """
+    if overwrite and resume:
+        raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
+    if (folder / LOCK_FILE).is_file():
+        with RunLock(folder):  # refuses, and names the process
+            pass
+
+
 def read_holder(path: Path) -> LockHolder | None:
     """Who holds a lock, by its file; None where there is no such file, or one without a whole entry."""
     try:
