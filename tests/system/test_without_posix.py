@@ -32,8 +32,8 @@ CALLS = {
             "chown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getpriority", "getuid", "killpg",
             "getgroups", "getloadavg", "getpgrp", "getsid", "mkfifo", "mknod", "nice", "openpty", "posix_fadvise",
             "posix_fallocate", "posix_spawn", "pread", "preadv", "pwrite", "pwritev", "readv", "register_at_fork",
-            "sched_setaffinity", "sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync", "sysconf",
-            "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW",
+            "sched_setaffinity", "sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync",
+            "sysconf", "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW",
             "O_NONBLOCK",
         )
     },
