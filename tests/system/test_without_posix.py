@@ -33,8 +33,8 @@ CALLS = {
             "getgroups", "getloadavg", "getpgrp", "getsid", "mkfifo", "mknod", "nice", "openpty", "posix_fadvise",
             "posix_fallocate", "posix_spawn", "pread", "preadv", "pwrite", "pwritev", "readv", "register_at_fork",
             "sched_setaffinity", "sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync",
-            "sysconf", "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW",
-            "O_NONBLOCK",
+            "sysconf", "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY",
+            "O_NOFOLLOW", "O_NONBLOCK",
         )
     },
     **{f"signal.{name}": {} for name in ("SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT",
