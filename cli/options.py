@@ -283,7 +283,8 @@ def check_output_file(path: Path, suffixes: tuple[str, ...], flag: str = "--outp
     if path.name in MODEL_FILES and path.exists():
         raise ConfigError(f"{flag} {path} is a part of a model or run", allowed="another name", action=example)
     if path.suffix.lower() not in suffixes:
-        raise ConfigError(f"{flag} {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=example)
+        named = f"{flag} {path.with_suffix(suffixes[0])}" if path.name else example
+        raise ConfigError(f"{flag} {path}", allowed=f"a file that ends in {' or '.join(suffixes)}", action=named)
     if real_path(path).is_symlink():
         raise ConfigError(f"{flag} {path} is a link that leads in a circle", allowed="a file", action=example)
     if path.is_dir() or not real_path(path).parent.is_dir():

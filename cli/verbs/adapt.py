@@ -13,6 +13,7 @@ from hf_free.cli import options
 from hf_free.cli.console import output_console, plain, print_made, say, where_published, write_json
 from hf_free.errors import ConfigError, DatasetError, HubError, PushError
 from hf_free.runtime.allocator import import_torch
+from hf_free.runtime.saved_kind import CLASSIFIER, holds_classifier, in_use
 from hf_free.runtime.text import printable
 from hf_free.training.location import learner_location
 
@@ -202,11 +203,5 @@ def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse a folder that holds anything but a classifier, or a classifier that is not to be replaced."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    is_classifier = (output / "classifier.json").is_file()
-    if is_classifier and overwrite:
-        return
-    raise ConfigError(
-        f"--output {output} holds a classifier" if is_classifier else f"--output {output} is not empty",
-        allowed="a new folder, an empty one, or that of a classifier with --overwrite",
-        action="--overwrite" if is_classifier else "give another folder",
-    )
+    if not ((is_own := holds_classifier(output)) and overwrite):
+        raise in_use(output, CLASSIFIER, is_own=is_own, error=ConfigError)

@@ -37,7 +37,9 @@ def push(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", rich_help_panel=options.OUTPUT, help="Only show what would be uploaded, and whether it may."
+            "--dry-run",
+            rich_help_panel=options.OUTPUT,
+            help="Only show what would be uploaded, and, if there is a token, whether it may.",
         ),
     ] = False,
     token: options.Token = None,

@@ -106,13 +106,15 @@ def train(
         typer.Option(
             metavar="INTEGER",
             rich_help_panel=options.LENGTH,
-            help="Maximum number of steps. Recipes paper and released: 999.",
+            help="Maximum number of steps. With --method paper or released 999 unless given.",
         ),
     ] = None,
     max_minutes: Annotated[
         str | None,
         typer.Option(
-            metavar="MINUTES", rich_help_panel=options.LENGTH, help="Maximum wall-clock time. Recipe default: 30."
+            metavar="MINUTES",
+            rich_help_panel=options.LENGTH,
+            help="Maximum wall-clock time. With --method default 30 unless given.",
         ),
     ] = None,
     pool_first: Annotated[
@@ -367,8 +369,6 @@ def _run(
         check_can_push(repo_id, token, private=hub.private, create_pr=hub.create_pr, names=LEARNER_FILES)
     if settings.hub.mark_predecessor and is_first:
         _check_predecessor(settings, token)
-    if is_first:
-        say(f"Output folder: {output}")
     from hf_free.training.folder import RunFolder
     from hf_free.training.trainer import train as run_training
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from hf_free.runtime.measuring import amortized, break_even
+from benchmark.measuring import amortized, break_even
 
 SHARED_BY = (100, 1000)
 """Numbers of tasks that share the cost of meta-training."""

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmark import loss_curves
+from benchmark import loss_curves, measuring
 from benchmark.inversion_report import draw_costs, draw_losses, goals, markdown, mean_of_learners, summarize
 from hf_free import MetaLearner
 from hf_free.config.sections import BellConfig, LearnerConfig
@@ -50,8 +50,8 @@ from hf_free.learner.embedding import Embedding
 from hf_free.memory.bank import TaskMemory
 from hf_free.metalearning.base import Moment
 from hf_free.metalearning.distill import Distiller
-from hf_free.runtime import measuring
 from hf_free.runtime.device import Precision, choose_device
+from hf_free.runtime.measuring import seconds_of
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.soft_labels import label, teacher_sources
 from hf_free.training.folder import RunFolder
@@ -288,7 +288,7 @@ class Benchmark:
             for _ in range(steps):
                 five.step(self.draw_teachers(share))
 
-        seconds = measuring.seconds_of(work, self.device)
+        seconds = seconds_of(work, self.device)
         self.save("meta", five.generator.state_dict())
         return {"seconds": seconds, "steps": steps, "tasks": steps * share}
 
@@ -301,7 +301,7 @@ class Benchmark:
             for _ in range(steps):
                 loss_curves.joint_step(five, self.draw_teachers(self.five_config.teachers_per_step))
 
-        seconds = measuring.seconds_of(work, self.device)
+        seconds = seconds_of(work, self.device)
         self.save("joint", five.generator.state_dict())
         return {"seconds": seconds, "steps": steps}
 
@@ -350,7 +350,7 @@ class Benchmark:
         index = number % len(self.pool)
         torch.manual_seed(self.seed * 100_003 + number)
         teacher, tasks = self.pool[index], []
-        seconds = measuring.seconds_of(lambda: tasks.append(recover(teacher, index)), self.device)
+        seconds = seconds_of(lambda: tasks.append(recover(teacher, index)), self.device)
         self.save(part, {"images": tasks[0].images})
         return {"seconds": seconds, "images": len(tasks[0].images), **asdict(tasks[0].health)}
 

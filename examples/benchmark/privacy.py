@@ -44,6 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark import measuring
 from benchmark.membership import Estimate, auc, found_at, nearest, over_classes, random_half, share_nearer
 from hf_free import FreeConfig, MetaLearner, distill, invert, pool, train
 from hf_free.data.procedural.mixture import draw
@@ -53,7 +54,6 @@ from hf_free.errors import HfFreeError
 from hf_free.evaluation.datasets import LabeledImages, load_labeled_images
 from hf_free.inversion.task import RecoveredTask
 from hf_free.learner.embedding import Embedding
-from hf_free.runtime import measuring
 from hf_free.teachers.pool import TeacherPool
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.folder import RunFolder

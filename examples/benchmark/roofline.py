@@ -27,11 +27,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from benchmark import measuring
 from benchmark.store import made_with, teacher_folders
 from hf_free.config.sections import FiveConfig
 from hf_free.inversion.five import Five
-from hf_free.runtime import measuring
 from hf_free.runtime.device import Precision
+from hf_free.runtime.measuring import seconds_of
 from hf_free.runtime.random_streams import RandomStreams
 from hf_free.teachers.loader import load_teacher
 
@@ -110,7 +111,7 @@ def copying_speed(seconds: float) -> float:
         source = torch.ones(size // 4)
         target, end = torch.empty_like(source), time.perf_counter() + seconds
         while time.perf_counter() < end:
-            best = max(best, 2 * size / measuring.seconds_of(lambda: target.copy_(source), torch.device("cpu")))  # noqa: B023  called at once
+            best = max(best, 2 * size / seconds_of(lambda: target.copy_(source), torch.device("cpu")))  # noqa: B023  called at once
     return best
 
 
@@ -129,7 +130,7 @@ def measured(folder: str, *, rounds: int, seconds: float) -> dict[str, object]:
     size = max(teacher.record.input_size[1:])
     five = Five(FiveConfig(), image_size=size, precision=precision, streams=RandomStreams(0))
     five.adapt(teacher)
-    whole = min(measuring.seconds_of(lambda: five.adapt(teacher), cpu) for _ in range(rounds))
+    whole = min(seconds_of(lambda: five.adapt(teacher), cpu) for _ in range(rounds))
     timing = Timing(peak, copied)
     with timing:
         for _ in range(rounds):

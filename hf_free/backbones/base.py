@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 POOLS = ("", "avg", "max")
 
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What networks raise for arguments and pictures they cannot use (NotImplementedError is a RuntimeError)."""
+
 
 def as_size(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """Read an image size given as one side or as (height, width)."""

@@ -8,6 +8,7 @@ pictures are reduced by a power of two). `hf_free.data.images` makes batches of 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -227,6 +228,12 @@ def to_unit(pixels: Tensor, name: str = "pictures") -> Tensor:
         )
     if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:  # NaN fails too
         return pixels.float()
+    if not math.isfinite(low) or not math.isfinite(high):  # a minimum is NaN where one number is
+        raise PictureError(
+            f"{name} with values that are no finite numbers",
+            allowed="finite floats in [0, 1], uint8, or uint16",
+            action="find what made them, such as a division by 0, or leave these pictures out",
+        )
     normalized = low < -_TOLERANCE
     raise PictureError(
         f"{name} of floats with values from {low:.3g} to {high:.3g}",

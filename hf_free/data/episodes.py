@@ -109,15 +109,10 @@ def sample_episodes(
             them.
     """
     n_way, k_shot, n_query, episodes = (
-        whole_number(value, name, least=0, error=DatasetError)
+        whole_number(value, name, least=2 if name == "n_way" else 1, error=DatasetError)
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("n_query", n_query), ("episodes", episodes))
     )
     needed = k_shot + n_query
-    if min(n_way - 1, k_shot, n_query, episodes) < 1:
-        raise DatasetError(
-            f"n_way={n_way}, k_shot={k_shot}, n_query={n_query}, episodes={episodes}",
-            allowed="at least 2 classes, 1 support and 1 query picture, 1 episode",
-        )
     if episodes * n_way * needed > MOST_PLACES:
         raise DatasetError(
             f"{episodes} episodes of {n_way} classes with {needed} pictures each",

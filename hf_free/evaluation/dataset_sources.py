@@ -298,7 +298,7 @@ def _open_hub(
 
     name, _, wanted = source.partition(":")
     _check_id(name, source)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1:
         raise DatasetError(f"there is no file or folder {source}", action="check the path")
     # datasets itself retries for longer than anyone waits
     found = files_of_dataset(name, revision=revision, token=token)
@@ -548,6 +548,8 @@ def _why(raised: BaseException) -> str:
     for error in chain_of(raised):
         if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
             return "it holds no data files"
+        if type(error).__name__ == "HFValidationError":
+            return "no data set on the Hub can have that name, and there is no such file or folder"
         if isinstance(error, json.JSONDecodeError):
             return "the JSON in one of its files is none"
         for part, reason in _KNOWN.items():

@@ -84,6 +84,10 @@ class LabeledImages:
                 allowed="labels that are positions in `class_names`, from 0 on",
             )
 
+    def __repr__(self) -> str:
+        there = f"{len(self.images)} pictures, {len(self.class_names or ())} classes"
+        return f"LabeledImages({there}, source={self.source!r}, split={self.split!r})"
+
     def _check_kinds(self) -> None:
         """Refuse pictures and names that are none, by the argument's name.
 
@@ -207,7 +211,8 @@ def load_labeled_images(
             `hf_free.evaluation.picture_folder`); `./folder:configuration` for one of several. A local path asks no
             network.
         split: Which split; None takes the first of `splits` that is there.
-        splits: Names of splits in the order of preference: by default test, validation, train.
+        splits: Names of splits in the order of preference: by default test, validation (valid, val,
+            dev), train.
         image_column: Name of the column of pictures; found by its type or name where not given.
         label_column: Name of the column of labels (class, string or integer), likewise.
         revision: Revision of a Hub data set.

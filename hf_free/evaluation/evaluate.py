@@ -44,7 +44,7 @@ class EpisodeSettings:
     """The episodes that a learner is measured on.
 
     Raises:
-        DatasetError: fewer than two episodes, no number of shots, or something that is no whole number.
+        DatasetError: fewer than two classes or episodes, no shots or queries, or something that is no whole number.
     """
 
     n_way: int = 5
@@ -61,15 +61,13 @@ class EpisodeSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.k_shots, Iterable) or isinstance(self.k_shots, str):
             raise DatasetError(f"k_shots={short_form(self.k_shots)}", allowed="several whole numbers, as (1, 5)")
-        shots = tuple(whole_number(k, "k_shots", least=0, error=DatasetError) for k in self.k_shots)
+        shots = tuple(whole_number(k, "k_shots", least=1, error=DatasetError) for k in self.k_shots)
         object.__setattr__(self, "k_shots", shots)  # read more than once
-        whole_number(self.episodes, "episodes", least=0, error=DatasetError)
+        for name, least in (("n_way", 2), ("n_query", 1), ("episodes", 2)):  # of one episode there is no interval
+            whole_number(getattr(self, name), name, least=least, error=DatasetError)
         whole_number(self.seed, "seed", least=0, most=LARGEST_SEED, error=DatasetError)
-        if self.episodes < 2 or not self.k_shots:
-            raise DatasetError(
-                f"{self.episodes} episodes, shots {list(self.k_shots)}",
-                allowed="at least 2 episodes and one number of shots",
-            )
+        if not shots:
+            raise DatasetError("k_shots of no number", allowed="at least one number of shots", action="k_shots=(1, 5)")
 
     def draw(self, labels: Tensor) -> dict[int, EpisodeBatch]:
         """The episodes of each number of shots, drawn from the labels (N,) of a data set.
@@ -153,7 +151,7 @@ def evaluate(
     episodes: EpisodeSettings = EpisodeSettings(),
     *,
     beside: Comparison = Comparison(),
-    transductive: Sequence[str] = (),
+    transductive: str | Sequence[str] = (),
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -168,7 +166,7 @@ def evaluate(
             it is to load.
         episodes: How many classes, shots, queries and episodes.
         beside: Baselines, teachers and other learners to measure too.
-        transductive: Names of heads that see all queries of an episode together; each gets a row of its own
+        transductive: Name or names of heads that see all queries of an episode together; each gets a row of its own
             (`hf_free.learner.transductive.TRANSDUCTIVE`); `batchnorm` normalizes all queries together.
         device: Where to compute; `auto` takes a GPU where there is one.
         progress: Called with what is being done, how much is done, how much there is.
@@ -228,9 +226,11 @@ def _transductive_names(names: object) -> tuple[str, ...]:
         LearnerError: no list, or one that does not exist; with those there are.
     """
     known = (*TRANSDUCTIVE, BATCHNORM)
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise LearnerError(f"transductive={short_form(names)}", allowed=f"a list of {', '.join(known)}")
-    given = tuple(names)
+    if not isinstance(names, Iterable):
+        raise LearnerError(
+            f"transductive={short_form(names)}", allowed=f"a list of {', '.join(known)}, or one of them"
+        )
+    given = (names,) if isinstance(names, str) else tuple(names)
     unknown = [name for name in given if name not in known]
     if unknown:
         raise LearnerError(f"unknown transductive head {unknown[0]!r}", allowed=", ".join(known))

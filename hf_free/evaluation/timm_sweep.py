@@ -23,6 +23,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 import hf_free.backbones.register  # noqa: F401  (registers Conv-4 and the small ResNets)
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.sections import BellConfig, FiveConfig, LearnerConfig
 from hf_free.data.logits import LogitLayout
@@ -73,10 +74,8 @@ _PICTURE = 32
 """Height and width of the recovered pictures; a teacher enlarges them to its own."""
 
 Outcome = Literal["passed", "failed", "no classifier"]
-_BUILD_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-    *(ImportError, MemoryError, OSError, SafetensorError),  # an optional library, a machine too small, a full disk
-)
+_SWEEP_ERRORS = (*BUILD_ERRORS, ImportError, MemoryError, OSError, SafetensorError)
+"""Also those of an optional library, a machine that is too small, and a full disk."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def try_model(candidate: Candidate, module: str = "", *, input_size: tuple[int, 
             warnings.simplefilter("ignore")  # timm's deprecations do not concern the sweep
             torch.manual_seed(0)
             _take_through(candidate, folder, input_size, seconds, seen)
-    except (HfFreeError, *_BUILD_ERRORS) as error:
+    except (HfFreeError, *_SWEEP_ERRORS) as error:
         step = STEPS[min(len(seconds), len(STEPS)) - 1]
         reason = error.given if isinstance(error, HfFreeError) else others_words(error)
         return SweepRow(
@@ -364,7 +363,7 @@ def _count(name: str, arguments: ModelArgs | None = None) -> int | None:
         with warnings.catch_warnings(), torch.device("meta"), torch.no_grad():
             warnings.simplefilter("ignore")
             network = timm.create_model(name, num_classes=CLASSES, **(arguments or {}))
-    except _BUILD_ERRORS:
+    except _SWEEP_ERRORS:
         return None
     is_classifier = getattr(network, "num_classes", 0) == CLASSES and hasattr(network, "get_classifier")
     return sum(p.numel() for p in network.parameters()) if is_classifier else None

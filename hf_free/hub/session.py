@@ -188,35 +188,50 @@ def _moving(stream: Any, moved: Callable[..., None]) -> Any:
         moved: Called with `is_whole=False` for each `MIN_PROGRESS_BYTES`, with True once nobody waits for more of it:
             the file has arrived, or was not wanted, such as a refusal.
     """
+
+    def pieces() -> Iterator[bytes]:
+        size, since = 0, time.monotonic()
+        for chunk in stream:
+            size += len(chunk)
+            if size >= MIN_PROGRESS_BYTES:
+                size, since = 0, time.monotonic()
+                moved(is_whole=False)
+            elif time.monotonic() - since > PATIENCE:
+                raise NoProgressError(f"next to nothing of a file has come for {PATIENCE:.0f} s")
+            yield chunk
+
+    def ended(is_whole: bool) -> None:
+        if is_whole:
+            moved(is_whole=True)
+
+    return _in_place_of(stream, pieces, ended)
+
+
+def _in_place_of(stream: Any, pieces: Callable[[], Iterator[bytes]], ended: Callable[[bool], None]) -> Any:
+    """What the HTTP library reads in the place of a stream.
+
+    Args:
+        stream: The bytes as they arrive, closed with it.
+        pieces: Gives the bytes in their place.
+        ended: Called once it is closed, with whether it went well until then.
+    """
     kind: Any = http_library().SyncByteStream
 
-    class Moving(kind):  # type: ignore[misc]
+    class Told(kind):  # type: ignore[misc]
         has_failed = False
 
         def __iter__(self) -> Iterator[bytes]:
             try:
-                yield from self.pieces()
+                yield from pieces()
             except Exception:
                 self.has_failed = True
                 raise
 
-        def pieces(self) -> Iterator[bytes]:
-            size, since = 0, time.monotonic()
-            for chunk in stream:
-                size += len(chunk)
-                if size >= MIN_PROGRESS_BYTES:
-                    size, since = 0, time.monotonic()
-                    moved(is_whole=False)
-                elif time.monotonic() - since > PATIENCE:
-                    raise NoProgressError(f"next to nothing of a file has come for {PATIENCE:.0f} s")
-                yield chunk
-
         def close(self) -> None:
             stream.close()
-            if not self.has_failed:
-                moved(is_whole=True)
+            ended(not self.has_failed)
 
-    return Moving()
+    return Told()
 
 
 def _is_question(request: Any) -> bool:
@@ -375,33 +390,18 @@ def _bounded(stream: Any, seconds: float, ended: Callable[[bool], None], *, is_p
         ended: Called once the stream is closed, with whether it went well until then.
         is_packed: Whether they are gzip.
     """
-    kind: Any = http_library().SyncByteStream
 
-    class Bounded(kind):  # type: ignore[misc]
-        has_failed = False
+    def pieces() -> Iterator[bytes]:
+        size, end = 0, time.monotonic() + seconds
+        for chunk in _unpacked(stream) if is_packed else stream:
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise MalformedAnswerError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() > end:
+                raise NoProgressError(f"an answer that is not whole after {seconds:.0f} s")
+            yield chunk
 
-        def __iter__(self) -> Iterator[bytes]:
-            try:
-                yield from self.pieces()
-            except Exception:
-                self.has_failed = True
-                raise
-
-        def pieces(self) -> Iterator[bytes]:
-            size, end = 0, time.monotonic() + seconds
-            for chunk in _unpacked(stream) if is_packed else stream:
-                size += len(chunk)
-                if size > MAX_ANSWER_BYTES:
-                    raise MalformedAnswerError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
-                if time.monotonic() > end:
-                    raise NoProgressError(f"an answer that is not whole after {seconds:.0f} s")
-                yield chunk
-
-        def close(self) -> None:
-            stream.close()
-            ended(not self.has_failed)
-
-    return Bounded()
+    return _in_place_of(stream, pieces, ended)
 
 
 def seconds_asked(headers: Mapping[str, str]) -> int | None:

@@ -84,9 +84,10 @@ def push_folder(
     if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{folder} is not a folder with files to push", action="give the folder of a trained learner")
     options: Json = {"repo_id": repo_id, "repo_type": kind}
+    is_new_and_empty = False
     try:
         sent = uploaded(folder) if revision is None else ()  # what lies on a branch of its own is nobody's card
-        check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind, names=sent)
+        is_there = check_can_push(repo_id, token, private=private, create_pr=create_pr, kind=kind, names=sent)
         token = token_to_send(token)
         api = api_for(token)
         sdk = "gradio" if kind == "space" else None
@@ -94,6 +95,7 @@ def push_folder(
             lambda: api.create_repo(**options, space_sdk=sdk, private=private or None, exist_ok=True),
             timeout=WRITE_TIMEOUT,
         )
+        is_new_and_empty = not is_there
         if revision is not None and not create_pr and not revision.startswith("refs/pr/"):
             patiently(lambda: api.create_branch(**options, branch=revision, exist_ok=True), timeout=WRITE_TIMEOUT)
         keep_card = not replace_card and patiently(
@@ -113,6 +115,7 @@ def push_folder(
             attempts=1 if create_pr else ATTEMPTS,
             every_thread=True,
         )
+        is_new_and_empty = False
         if not create_pr:  # a second try could open a second one
             names = [name for name in uploaded(folder) if not (keep_card and name == "README.md")]
             made = str(getattr(commit, "oid", "") or "")  # the commit itself: others may follow it at once
@@ -121,6 +124,9 @@ def push_folder(
             _check_arrived(folder, names, there)
     except Exception as error:
         problem = explain_push(error, repo_id) or explain(error, repo_id, revision=revision, token=token)
+        if is_new_and_empty:  # in the cause, which stays where this error is told in other words
+            left = f"the repository {repo_id} was made and is empty: the same push goes on with it, or delete it"
+            problem.action = "\n           ".join(line for line in (problem.action, left) if line)
         again = again or push_command(
             folder, repo_id, private=private, commit_message=commit_message, create_pr=create_pr, revision=revision
         )
@@ -229,11 +235,14 @@ def check_can_push(
     kind: Kind = "model",
     always_private: str = "",
     names: Collection[str] = (),
-) -> None:
+) -> bool:
     """Ask the Hub whether a push to a repository would be allowed; nothing is created.
 
     `always_private` names what goes to private repositories only, for the message about a public one; `names` are
     those of the files to push, where they are known.
+
+    Returns:
+        Whether the repository is there already.
 
     Raises:
         HubError: no token, one that may not write there, a public repository where a private one is asked for, a
@@ -252,7 +261,7 @@ def check_can_push(
             if not create_pr:
                 patiently(lambda: api.auth_check(repo_id, repo_type=kind, write=True))
         except RepositoryNotFoundError:
-            return  # will be created
+            return False  # will be created
     except Exception as error:
         raise explain(error, repo_id, token=token) from None
     _check_same_kind(names, [file.name for file in info.files or ()], repo_id)
@@ -266,6 +275,7 @@ def check_can_push(
             f"{repo_id} exists and is public, but --private was asked for",
             action="make it private in its settings on the Hub, choose another name, or leave --private out",
         )
+    return True
 
 
 def is_private(repo_id: str, token: str | None) -> bool:

@@ -64,8 +64,12 @@ class TaskSize(NamedTuple):
 
 
 class StepsAlone:
-    """`Inverter.step` of every way to invert: `step_shares` with one chain, which has all the teachers."""
+    """What every way to invert shares: the size of a task, and `step`, which is `step_shares` with one chain that has
+    all the teachers."""
 
+    config: FiveConfig
+    most_images: int | None
+    """See `Inverter`."""
     at_once: int = 1
     """See `Inverter`."""
 
@@ -73,6 +77,10 @@ class StepsAlone:
     def inverts_beside(self) -> bool:
         """See `Inverter`."""
         return False
+
+    def task_size(self, teacher: Teacher) -> TaskSize:
+        """Classes and pictures of an inversion of this teacher."""
+        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
     def step_shares(
         self, shares: Sequence[Share], student: Student | None = None
@@ -244,13 +252,6 @@ def recover_each(
 
 class KeepsNothing(StepsAlone):
     """What inverters share that learn nothing from one teacher for the next."""
-
-    config: FiveConfig
-    most_images: int | None
-
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
     def compile(self) -> None:
         """There is nothing to compile: what is trained lives for one task."""

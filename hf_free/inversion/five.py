@@ -29,7 +29,6 @@ from hf_free.inversion.base import (
     Share,
     StepsAlone,
     Student,
-    TaskSize,
     Terms,
     gathered,
     mean_terms,
@@ -121,10 +120,6 @@ class Five(StepsAlone):
         """Teachers that a step inverts at once, a thread each, where it `inverts_beside`."""
         self.pause: Callable[[], None] = lambda: None
         """Called before each inner step; what it raises ends the outer step, and the meta-generator has not moved."""
-
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
 
     @property
     def inverts_beside(self) -> bool:

@@ -193,10 +193,6 @@ class LearnedPixels(StepsAlone):
         images, target, _ = self._shown(own, rows, teacher, {})
         return finish_task(images, target.labels, target.classes, teacher, index)
 
-    def task_size(self, teacher: Teacher) -> TaskSize:
-        """Classes and pictures of an inversion of this teacher."""
-        return TaskSize.of(self.config, teacher.record.num_classes).within(self.most_images)
-
     def compile(self) -> None:
         """There is nothing to compile."""
 

@@ -16,7 +16,7 @@ from hf_free.runtime.random_streams import UNSEEDED, RandomStreams
 from hf_free.teachers.teacher import Teacher
 
 FRESH_STEPS = 200
-"""Steps of a generator trained for one teacher alone (BiDf-MKD, Hu et al. 2023; TGR)."""
+"""Steps of a generator trained for one teacher alone (BiDf-MKD, Hu et al. 2023; TGR): it has everything to learn."""
 
 
 class PerTeacherGenerator(InvertsEach):

@@ -65,6 +65,10 @@ class RecoveredTask:
     reference: str
     health: Health
 
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.images.shape[1:]))
+        return f"RecoveredTask({len(self.labels)} pictures of {size}, {len(self.classes)} classes, {self.reference!r})"
+
 
 def to_uint8(images: Tensor) -> Tensor:
     """Pictures in [0, 1] as bytes, rounded."""

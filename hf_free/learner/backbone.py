@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.backbones.conv4 import FILTERS, Conv4, build_conv4
 from hf_free.backbones.model_args import ModelArgs
 from hf_free.config.init_from import TIMM
@@ -21,9 +22,6 @@ from hf_free.provenance.reading import JsonView
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.foreign_code import told
 from hf_free.runtime.text import others_words
-
-BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What networks raise for arguments or pictures they cannot use (NotImplementedError is a RuntimeError)."""
 
 SIZES = (32, 48, 64, 80, 96, 112, 120, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
 """Picture sizes that are tried where a backbone does not take the one asked for: those of timm's models."""

@@ -42,7 +42,7 @@ from hf_free.runtime.given import (
     whole_number,
 )
 from hf_free.runtime.notebook import cell_html
-from hf_free.runtime.saved_kind import other_kind
+from hf_free.runtime.saved_kind import CLASSIFIER, check_kind_stays
 
 
 class Answers(NamedTuple):
@@ -337,7 +337,7 @@ class FewShotClassifier:
     def save_pretrained(self, folder: str | Path, *, with_pictures: bool = False) -> Path:
         """Write the learner, the linear layer, the classes and the support's features, readable by `from_pretrained`.
 
-        Over an older classifier or learner this is one step: a process killed at any moment leaves the old one or
+        Over an older classifier this is one step: a process killed at any moment leaves the old one or
         the new one.
 
         Args:
@@ -348,18 +348,13 @@ class FewShotClassifier:
 
         Raises:
             ConfigError: what is no path or no truth value.
-            LearnerError: the folder holds a run or another model.
+            LearnerError: the folder holds a learner alone, a run or another model.
             StorageError: they cannot be written there.
         """
         check_flags(with_pictures=with_pictures)
         keeps = with_pictures and self.embedder.config.head != "maml"  # of which none can be adapted anew once loaded
         place = given_path(folder, "folder", for_weights=True)
-        if holds := other_kind(place):
-            raise LearnerError(
-                f"{place} holds {holds}, which a classifier does not replace",
-                allowed="a new folder, an empty one, or that of a learner or classifier",
-                action="give another folder, or remove what is in this one",
-            )
+        check_kind_stays(place, CLASSIFIER, error=LearnerError)
         write_classifier(self._parts(keeps), place)
         return place
 

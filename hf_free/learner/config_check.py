@@ -25,9 +25,10 @@ from hf_free.learner.embedding import EmbeddingSpec
 from hf_free.learner.format import CONFIG, FORMAT_VERSION, way_from_teacher
 from hf_free.learner.inputs import InputSettings
 from hf_free.learner.pooled_backbone import KIND
-from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, shown, whole
+from hf_free.learner.values import MAX_WIDTH, demand, is_list_of, real, whole
 from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.provenance.reading import Json, JsonView
+from hf_free.runtime.given import short_form
 
 MAX_VIEWS = 8
 MAX_COLOR = 1000.0
@@ -101,14 +102,14 @@ def _block(content: JsonView, source: str) -> Json:
     version = block.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise LearnerError(
-            f"{source} is in learner format {shown(version)}",
+            f"{source} is in learner format {short_form(version)}",
             allowed=f"format {FORMAT_VERSION}",
             action=way_out_of_format(version, FORMAT_VERSION),
         )
     described, cfg = block.get("learner"), content.get("pretrained_cfg")
     for name, part in (("hf_free.learner", described), ("pretrained_cfg", cfg)):
         if part is not None and not isinstance(part, dict):
-            raise LearnerError(f"{source}: {name} of {CONFIG} is {shown(part)}", allowed="a JSON object")
+            raise LearnerError(f"{source}: {name} of {CONFIG} is {short_form(part)}", allowed="a JSON object")
     missing = [key for key in _REQUIRED if key not in (described or {})]
     missing += [f"pretrained_cfg.{key}" for key in ("mean", "std") if key not in (cfg or {})]
     if missing:
@@ -175,7 +176,7 @@ def check_architecture(name: object, source: str) -> None:
         LearnerError: with names that are like it.
     """
     if not _is_registered(name):
-        raise _unknown(name, f"{source}: {CONFIG} names the backbone {shown(name)}, which ", " does not know")
+        raise _unknown(name, f"{source}: {CONFIG} names the backbone {short_form(name)}, which ", " does not know")
 
 
 def check_backbone_name(name: str) -> None:
@@ -187,7 +188,7 @@ def check_backbone_name(name: str) -> None:
         LearnerError: with names that are like it.
     """
     if not _is_registered(name):
-        raise _unknown(name, "", f" knows no backbone {shown(name)}")
+        raise _unknown(name, "", f" knows no backbone {short_form(name)}")
 
 
 def _is_registered(name: object) -> bool:
@@ -243,7 +244,7 @@ def learner_model_args(arguments: object, backbone: str, source: str) -> Json:
     if arguments is None:
         return {}
     if not isinstance(arguments, Mapping):
-        raise LearnerError(f"{source}: model_args is {shown(arguments)}", allowed="a JSON object")
+        raise LearnerError(f"{source}: model_args is {short_form(arguments)}", allowed="a JSON object")
     checked: Json = {}
     for key, value in arguments.items():
         try:

@@ -43,7 +43,7 @@ from hf_free.provenance.learner_record import LearnerRecord
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts, given_path
 from hf_free.runtime.notebook import cell_html
-from hf_free.runtime.saved_kind import holds_classifier, other_kind
+from hf_free.runtime.saved_kind import LEARNER, check_kind_stays
 
 logger = logging.getLogger(__name__)
 
@@ -213,12 +213,7 @@ class MetaLearner(Embedder):
         """
         folder = given_path(save_directory, "save_directory", for_weights=True)
         self.check()
-        if holds := "a classifier" if holds_classifier(folder) else other_kind(folder):
-            raise LearnerError(
-                f"{folder} holds {holds}, which a learner does not replace",
-                allowed="a new folder, an empty one, or that of a learner",
-                action="give another folder, or remove what is in this one",
-            )
+        check_kind_stays(folder, LEARNER, error=LearnerError)
         brought = files_to_bring(self.backbone, folder)
         with replaced_in_one_step(folder, saved_names(brought), needed=bytes_of(self, brought)) as fresh:
             copy_files(brought, fresh)

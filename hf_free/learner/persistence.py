@@ -266,18 +266,7 @@ def fetch_files(
         )
     folder = from_home(name)
     if folder.is_dir():
-        if revision is not None:
-            raise LearnerError(
-                f"the learner {str(folder)!r} is a folder, and a folder has no revision {revision!r}",
-                allowed="a revision of a repository on the Hub",
-                action="leave the revision out",
-            )
-        if (named := id_of_cache_folder(folder)) is not None:
-            raise LearnerError(
-                f"{folder} is a repository's folder in the Hub's cache",
-                allowed="its id, or one of the folders in its snapshots/",
-                action=f"name it {named}",
-            )
+        _check_folder(folder, revision)
         return Fetched(folder, None)
     if folder.is_file():
         raise LearnerError(
@@ -327,6 +316,32 @@ def fetch_files(
             action="check the name",
         ) from None
     return Fetched(snapshot.folder, Origin(name, snapshot.commit or "", snapshot.private or snapshot.gated))
+
+
+def _check_folder(folder: Path, revision: str | None) -> None:
+    """Refuse a folder that is not a learner's own, but leads to one, and a revision of a folder.
+
+    Raises:
+        LearnerError: with what to give in its place.
+    """
+    if revision is not None:
+        raise LearnerError(
+            f"the learner {str(folder)!r} is a folder, and a folder has no revision {revision!r}",
+            allowed="a revision of a repository on the Hub",
+            action="leave the revision out",
+        )
+    if (named := id_of_cache_folder(folder)) is not None:
+        raise LearnerError(
+            f"{folder} is a repository's folder in the Hub's cache",
+            allowed="its id, or one of the folders in its snapshots/",
+            action=f"name it {named}",
+        )
+    if not (folder / CONFIG).is_file() and (folder / "learner" / CONFIG).is_file():
+        raise LearnerError(
+            f"{str(folder)!r} is the folder of a run, and its learner lies inside",
+            allowed="a learner's own folder, or org/name or org/name@revision on the Hub",
+            action=f"give {str(folder / 'learner')!r}",
+        )
 
 
 class StoredLearner(NamedTuple):

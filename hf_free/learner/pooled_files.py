@@ -13,13 +13,10 @@ from hf_free.learner.config_check import INCLUDED
 from hf_free.learner.format import MAX_CONFIG_BYTES, STAGING
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.provenance.reading import list_of, object_of
+from hf_free.provenance.teacher_record import FILES, PIXEL_FILES
 from hf_free.runtime.strict_json import read_strict_json
 
 FOLDER = "teachers"
-FILES = ("config.json", "model.safetensors")
-"""Of each teacher."""
-PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Also of transformers' teachers, where they have them: how photos are shown to them."""
 
 
 def teacher_folder(place: int) -> str:

@@ -89,7 +89,7 @@ def threshold_for(
         raise LearnerError(
             "every class has one support picture, so that none can be left out to calibrate rejection",
             allowed="two or more pictures of at least one class",
-            action="add pictures, or set classifier.rejection = Rejection(threshold) by hand",
+            action="add pictures, or leave rejection (--reject) out; in Python Rejection(threshold) sets one by hand",
         )
     return torch.quantile(found.double(), false_rejections).item()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from hf_free.errors import LearnerError
 from hf_free.learner.format import CONFIG
+from hf_free.runtime.given import short_form
 
 MAX_WIDTH = 1_000_000
 """Largest number of features or answers."""
@@ -29,7 +30,9 @@ def demand(good: object, source: str, key: str, value: object, rule: str) -> Non
     """
     if not good:
         raise LearnerError(
-            f"{source}: {key} of {CONFIG} is {shown(value)}", allowed=rule, action="save or push the learner again"
+            f"{source}: {key} of {CONFIG} is {short_form(value)}",
+            allowed=rule,
+            action="save or push the learner again",
         )
 
 
@@ -47,9 +50,3 @@ def real(low: float, high: float) -> Callable[[object], bool]:
 def is_list_of(values: object, rule: Callable[[object], bool]) -> bool:
     """Whether it is a list, not too long, of values that keep a rule."""
     return isinstance(values, list | tuple) and len(values) <= MAX_WIDTH and all(map(rule, values))
-
-
-def shown(value: object) -> str:
-    """A stranger's value for a message, cut short."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

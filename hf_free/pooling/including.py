@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hf_free.errors import ConfigError, TeacherError
 from hf_free.hub.snapshot import fetch_snapshot
-from hf_free.learner.pooled_files import FILES, PIXEL_FILES, teacher_folder
-from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.learner.pooled_files import teacher_folder
+from hf_free.provenance.teacher_record import FILES, PIXEL_FILES, TeacherRecord
 from hf_free.publishing.metadata import PERMISSIVE
 from hf_free.runtime.files import sha256_of
 from hf_free.runtime.given import from_home

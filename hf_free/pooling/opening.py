@@ -16,12 +16,11 @@ from hf_free.learner.backbone_kinds import PooledParts
 from hf_free.learner.pooled_backbone import PooledBackbone
 from hf_free.learner.pooled_files import teacher_folder
 from hf_free.provenance.recorded_teacher import RecordedTeacher
-from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.provenance.teacher_record import FILES, PIXEL_FILES, TeacherRecord
 from hf_free.runtime.memory_budget import SHARE_OF_FREE, free_memory
 from hf_free.teachers.listing import resolve_without_hub
 from hf_free.teachers.pool import Pinned, TeacherPool
 from hf_free.teachers.reference import TeacherReference, is_list_entry
-from hf_free.teachers.source import FILES, PIXEL_FILES
 
 LEAST_BUDGET = 4 * 2**30
 """Bytes of the teachers' weights that are held in memory however little is free."""

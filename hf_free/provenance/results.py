@@ -86,6 +86,13 @@ class EvaluationReport:
     revision: str | None = None
     """Revision of the data set, where one was asked for."""
 
+    @property
+    def place(self) -> str:
+        """What it was measured on, in words."""
+        parts = [self.dataset or "pictures"]
+        parts += [f"{key} {value}" for key, value in (("split", self.split), ("revision", self.revision)) if value]
+        return ", ".join(parts)
+
     def to_dict(self) -> Json:
         """The report as plain JSON types."""
         return asdict(self)

@@ -6,6 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 
 from hf_free.provenance.reading import Json, JsonView, check_types
 
+FILES = ("config.json", "model.safetensors")
+"""Files of a teacher's repository or folder in timm's layout."""
+
+PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
+"""Files that say how photos are shown to a classifier of transformers; the first one wins, as in the library."""
+
 
 @dataclass(frozen=True)
 class TeacherRecord:

@@ -275,7 +275,7 @@ def _report(report: EvaluationReport) -> dict[str, object]:
             notes[row.seen_together] = None
     own = [row for row in rows if is_own_row(row.method) and row.inductive and row.accuracy is not None]
     return {
-        "place": _place(report),
+        "place": report.place,
         "columns": [f"{way}-way {shot}-shot" for way, shot in columns],
         "methods": [
             (method, is_own_row(method), [cells.get((method, *column), "–") for column in columns])
@@ -292,13 +292,6 @@ def _report(report: EvaluationReport) -> dict[str, object]:
         "verdict": against_teachers(report),
         "headline": ", ".join(f"{row.n_way}-way {row.k_shot}-shot {_accuracy(row, 1)} %" for row in own),
     }
-
-
-def _place(report: EvaluationReport) -> str:
-    """What a report was measured on, in words."""
-    parts = [report.dataset or "pictures"]
-    parts += [f"{key} {value}" for key, value in (("split", report.split), ("revision", report.revision)) if value]
-    return ", ".join(parts)
 
 
 def _accuracy(row: ResultRow, digits: int) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hf_free.errors import HubError, PushError, RunError
-from hf_free.hub.failures import ChangedMeanwhileError, check_names
+from hf_free.hub.endpoint import token_to_send
+from hf_free.hub.failures import LOGIN, ChangedMeanwhileError, check_names
 from hf_free.hub.snapshot import fetch_snapshot
 from hf_free.hub.upload import MESSAGE, check_branch, check_can_push, push_command, push_folder, uploaded
 from hf_free.provenance.learner_record import LearnerRecord
@@ -142,6 +143,7 @@ def plan_push(
     complete: Callable[[Path], object] | None = None,
 ) -> dict[str, int]:
     """What `push_saved` would upload, with the same arguments: each file and its bytes. Nothing is created or changed.
+    Whether it may be uploaded is asked where there is a token; without one it is said that it was not.
 
     Raises:
         HubError: the push would not be allowed, or the learner could not be opened by others.
@@ -150,8 +152,11 @@ def plan_push(
     check_branch(revision, create_pr=create_pr)
     with _as_published(folder, repo_id, complete) as copy:
         found = {name: (copy / name).stat().st_size for name in uploaded(copy)}
-    names = found if revision is None else ()
-    check_can_push(repo_id, token, private=private, create_pr=create_pr, names=names)
+    if token_to_send(token) is None:
+        logger.warning("without a token it was not asked whether %s may be pushed to: %s", repo_id, LOGIN)
+    else:
+        names = found if revision is None else ()
+        check_can_push(repo_id, token, private=private, create_pr=create_pr, names=names)
     return dict(sorted(found.items()))
 
 

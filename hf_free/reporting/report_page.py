@@ -117,7 +117,7 @@ def _results(runs: Sequence[ReportedRun]) -> Iterable[_Table]:
     for run in runs:
         for report in run.record.results:
             if report.rows:
-                found.setdefault(_data(report), []).append((run.name, report))
+                found.setdefault(report.place, []).append((run.name, report))
     for place, reports in found.items():
         prefix = len(runs) > 1
         columns = sorted({(row.n_way, row.k_shot) for _, report in reports for row in report.rows})
@@ -139,12 +139,6 @@ def _results(runs: Sequence[ReportedRun]) -> Iterable[_Table]:
             ],
             list(dict.fromkeys(_notes(reports, prefix))),
         )
-
-
-def _data(report: EvaluationReport) -> str:
-    parts = [report.dataset or "pictures"]
-    parts += [f"{key} {value}" for key, value in (("split", report.split), ("revision", report.revision)) if value]
-    return ", ".join(parts)
 
 
 def _episodes(report: EvaluationReport) -> str:

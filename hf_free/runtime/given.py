@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import math
 import operator
 import os
 import sys
@@ -119,15 +120,21 @@ def whole_number(
     return number
 
 
-def check_minutes(value: object, name: str) -> None:
+def check_minutes(value: object, name: str, *, ends: bool = False) -> None:
     """Refuse a length of time that is none; None knows no end.
 
+    Args:
+        value: What was given.
+        name: The argument.
+        ends: Whether it has to be a length, and one that ends: neither None nor 0 nor infinite.
+
     Raises:
-        ConfigError: no number of at least 0.
+        ConfigError: no such number.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (is_number and value >= 0):  # type: ignore[operator]  # it is a number by then
-        raise ConfigError(f"{name}={short_form(value)}", allowed="a number of minutes of at least 0, or None")
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not (0 < number < math.inf if ends else value is None or number >= 0):
+        allowed = "a finite number of minutes above 0" if ends else "a number of minutes of at least 0, or None"
+        raise ConfigError(f"{name}={short_form(value)}", allowed=allowed, action=f"{name}=30" if ends else "")
 
 
 def given_seed(value: object) -> int:

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.backbones.weights import infinite_buffers
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.runtime.device import is_out_of_memory
 from hf_free.runtime.text import others_words
 from hf_free.teachers.config_check import TeacherSpec
-from hf_free.teachers.teacher import BUILD_ERRORS, Answers
+from hf_free.teachers.teacher import Answers
 from hf_free.teachers.template import Template, without_memory
 
 _KINDS = 64

@@ -15,6 +15,8 @@ from typing import Any, TypeGuard
 from hf_free.backbones.model_args import ModelArgs, check_model_args
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import Json, JsonView
+from hf_free.runtime.given import from_home, short_form
+from hf_free.runtime.saved_kind import holds_classifier
 from hf_free.runtime.text import printable
 
 MAX_CLASSES = 1_000_000
@@ -81,7 +83,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
     num_classes = _num_classes(config, cfg, name)
     if cfg.get("num_classes") not in (None, num_classes):
         notes.append(
-            f"pretrained_cfg.num_classes {shown(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
+            f"pretrained_cfg.num_classes {short_form(cfg['num_classes'])} is ignored, num_classes is {num_classes}"
         )
     model_args = check_model_args(config.get("model_args") or {}, name)
     _agrees(model_args.pop("num_classes", num_classes), num_classes, "num_classes", name)
@@ -155,6 +157,12 @@ def _architecture(config: JsonView, name: str) -> str:
     # is_model would take a path or a source prefix for a question about another model.
     base = architecture.split(".", 1)[0]
     if isinstance(config.get("hf_free"), dict) and (config.get("num_classes") == 0 or not timm.is_model(base)):
+        if holds_classifier(from_home(name)):
+            raise TeacherError(
+                f"{name} is a classifier of hf-free, made of a learner, and no teacher",
+                allowed="classifiers of timm or transformers",
+                action="name the learner's teachers, which its card lists; hf-free predict labels pictures with it",
+            )
         raise TeacherError(
             f"{name} is a learner of hf-free, {architecture[:100]!r}, and no classifier",
             allowed="classifiers of at least 2 classes",
@@ -224,7 +232,9 @@ def per_channel(value: Any, channels: int, key: str, name: str, notes: list[str]
     # Compared, never converted: a whole number of 400 digits has no float. NaN fails the comparison.
     good = all(isinstance(v, int | float) and not isinstance(v, bool) and -1000 <= v <= 1000 for v in values)
     if not good or len(values) not in (1, 3):
-        raise TeacherError(f"{name}: {key} is {shown(value)}", allowed="a number from -1000 to 1000 for each channel")
+        raise TeacherError(
+            f"{name}: {key} is {short_form(value)}", allowed="a number from -1000 to 1000 for each channel"
+        )
     if len(values) == channels:
         return tuple(map(float, values))
     notes.append(
@@ -259,12 +269,6 @@ def _labels(
 def clean_label(label: str) -> str:
     """One line of printable text of bounded length: labels end in tables, pictures and cards."""
     return printable(label, instead=" ")[:_MAX_LABEL_LENGTH]
-
-
-def shown(value: object) -> str:
-    """A stranger's value for a message, cut short."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _agrees(value: object, expected: int, key: str, name: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.backbones.weights import (
     check_finite,
     check_header,
@@ -29,7 +30,7 @@ from hf_free.backbones.weights import (
 from hf_free.config.sections import QueriesConfig
 from hf_free.errors import HfFreeError, MissingFilesError, TeacherError, TeacherReferenceError, UnfitTeacherError
 from hf_free.provenance.reading import JsonView
-from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.provenance.teacher_record import FILES, PIXEL_FILES, TeacherRecord
 from hf_free.runtime.device import MAX_DEVIATION, Precision, choose_device, deviation, is_out_of_memory
 from hf_free.runtime.foreign_code import told
 from hf_free.runtime.given import check_cache_dir, check_flags, check_kind, check_texts
@@ -40,8 +41,6 @@ from hf_free.teachers.config_check import TeacherSpec, check_classes, check_conf
 from hf_free.teachers.endpoints import EndpointAccess, open_endpoint
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.source import (
-    FILES,
-    PIXEL_FILES,
     check_no_pointers,
     is_single_file,
     local_files,
@@ -50,7 +49,6 @@ from hf_free.teachers.source import (
     weights_name,
 )
 from hf_free.teachers.teacher import (
-    BUILD_ERRORS,
     Answers,
     Teacher,
     TeacherOutput,

@@ -25,7 +25,7 @@ from hf_free.errors import (
 )
 from hf_free.hub.prefetch import NOT_THERE, Fetched, Prefetcher
 from hf_free.hub.snapshot import Snapshot
-from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.provenance.teacher_record import PIXEL_FILES, TeacherRecord
 from hf_free.runtime.allocator import give_back_memory, rare_collections
 from hf_free.runtime.chains import ONE_CHAIN, Chains
 from hf_free.runtime.device import Precision, choose_device, is_out_of_memory
@@ -37,7 +37,7 @@ from hf_free.teachers.endpoints import EndpointAccess, check_tokens, open_endpoi
 from hf_free.teachers.listing import Resolver
 from hf_free.teachers.loader import NoCopyError, load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
-from hf_free.teachers.source import PIXEL_FILES, weights_name
+from hf_free.teachers.source import weights_name
 from hf_free.teachers.teacher import Teacher
 
 _READ_OF_CONFIG = ("architecture", "num_classes", "classes", "input_size", "mean", "std", "interpolation")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -17,8 +18,8 @@ from hf_free.backbones.model_args import ModelArgs
 from hf_free.errors import TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
 from hf_free.runtime.files import write_together
-from hf_free.runtime.given import given_path, short_form
-from hf_free.runtime.saved_kind import holds_classifier, holds_learner, is_run
+from hf_free.runtime.given import check_flags, given_path, short_form
+from hf_free.runtime.saved_kind import OTHER, architecture_of, check_kind_stays, kind_of
 from hf_free.runtime.storage import storage_explained
 from hf_free.teachers.config_check import check_config
 from hf_free.teachers.loader import record_of
@@ -29,9 +30,10 @@ def save_teacher(
     network: nn.Module,
     folder: str | Path,
     *,
-    label_names: list[str] | tuple[str, ...] | None = None,
+    label_names: Sequence[str] | np.ndarray | None = None,
     extra_cfg: Mapping[str, object] | None = None,
     model_args: ModelArgs | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a timm network in timm's Hub layout: `config.json` and `model.safetensors`, no pickle.
 
@@ -40,26 +42,25 @@ def save_teacher(
     Args:
         network: A timm classifier.
         folder: Made if it does not exist.
-        label_names: One name per class, written at the top level as timm does.
+        label_names: One name per class, as a list or an array, written at the top level as timm does.
         extra_cfg: Fields of `pretrained_cfg` (input_size, mean, std, interpolation, ...) that replace timm's.
         model_args: Arguments `timm.create_model` needs to build the same network; None takes those that timm made it
             with.
+        overwrite: Whether a model of another architecture that is there is replaced.
 
     Raises:
-        TeacherError: no classifier of timm's, or something about it that could not be read again.
-        ConfigError: what is no path.
+        TeacherError: no classifier of timm's, something about it that could not be read again, or a folder that holds
+            anything but a teacher of the same architecture.
+        ConfigError: what is no path or no truth value.
         StorageError: they cannot be written there; what was there stays.
     """
     from timm.models._hub import save_config_for_hf
 
+    check_flags(overwrite=overwrite)
     place = given_path(folder, "folder", for_weights=True)
-    if holds_learner(place) or holds_classifier(place) or is_run(place):
-        kind = "a learner" if holds_learner(place) else "a classifier" if holds_classifier(place) else "a run"
-        raise TeacherError(
-            f"{place} holds {kind} of hf-free, which a teacher does not replace",
-            allowed="a new folder, an empty one, or that of a teacher",
-            action="give another folder",
-        )
+    check_kind_stays(place, OTHER, error=TeacherError)
+    if isinstance(label_names, np.ndarray):
+        label_names = label_names.tolist()
     extra_cfg = _check_savable(network, label_names, {} if extra_cfg is None else extra_cfg, model_args)
     config: dict[str, object] = {"pretrained_cfg": dict(extra_cfg)}
     if label_names is not None:
@@ -76,6 +77,13 @@ def save_teacher(
             model_args=None if model_args is None else dict(model_args),
         )
         content = written.read_bytes()
+    ours, theirs = json.loads(content)["architecture"], architecture_of(place)
+    if not overwrite and kind_of(place) == OTHER and theirs != ours:
+        raise TeacherError(
+            f"{place} holds a model of {theirs or 'another library'}, and {ours} would replace it",
+            allowed=f"a new folder, an empty one, or that of a teacher of {ours}",
+            action="give another folder, or overwrite=True",
+        )
     # Some networks (CoaT) hold a tensor under several names, others lie in memory channels-last: timm's own way of
     # saving refuses both.
     tensors = {

@@ -11,6 +11,7 @@ from typing import Any
 from hf_free.backbones.weights import read_header
 from hf_free.errors import HubError, TeacherError
 from hf_free.hub.snapshot import Snapshot, local_snapshot
+from hf_free.provenance.teacher_record import FILES, PIXEL_FILES
 from hf_free.runtime.files import read_bounded, why_unreadable
 from hf_free.runtime.git_lfs import is_pointer
 from hf_free.runtime.given import from_home
@@ -18,15 +19,9 @@ from hf_free.runtime.strict_json import why_no_json
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.transformers_config import is_transformers
 
-FILES = ("config.json", "model.safetensors")
-"""Files of a repository or folder in timm's layout."""
-
-PIXEL_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Files that say how photos are shown to a classifier of transformers; the first one wins, as in the library."""
-
-MAX_CONFIG_BYTES = 4 * 2**20
-"""Most bytes of a config.json: the 21,841 classes of ImageNet-22k with names and descriptions take 2 MB, and parsing
-takes many times as much memory."""
+MAX_TEACHER_CONFIG_BYTES = 4 * 2**20
+"""Most bytes of a teacher's config.json, half of what a learner's may have, which describes many teachers: the 21,841
+classes of ImageNet-22k with names and descriptions take 2 MB, and parsing takes many times as much memory."""
 
 _TOP_LEVEL = ("architecture", "num_classes", "model_args", "label_names", "label_descriptions")
 
@@ -63,9 +58,9 @@ def _check_before_hashing(folder: Path, name: str) -> None:
     """Refuse a configuration that is too long, and large weights that are none, by what `stat` and the header say."""
     config, weights = (folder / file for file in FILES)
     for path in (config, *(folder / file for file in PIXEL_FILES)):
-        if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
-            raise _unreadable(path, name, f"cannot be read: it has more than {MAX_CONFIG_BYTES} bytes")
-    if weights.is_file() and weights.stat().st_size > MAX_CONFIG_BYTES:  # a pointer of git-lfs is small
+        if path.is_file() and path.stat().st_size > MAX_TEACHER_CONFIG_BYTES:
+            raise _unreadable(path, name, f"cannot be read: it has more than {MAX_TEACHER_CONFIG_BYTES} bytes")
+    if weights.is_file() and weights.stat().st_size > MAX_TEACHER_CONFIG_BYTES:  # a pointer of git-lfs is small
         read_header(weights, name)
 
 
@@ -144,7 +139,9 @@ def read_pixel_config(snapshot: Snapshot, name: str) -> object | None:
 
 def _read_json(path: Path, name: str) -> Any:
     try:
-        text = read_bounded(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8-sig")  # Windows editors write a mark
+        text = read_bounded(path, max_bytes=MAX_TEACHER_CONFIG_BYTES).decode(
+            "utf-8-sig"
+        )  # Windows editors write a mark
         return json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         reason = "its values are nested too deeply" if isinstance(error, RecursionError) else why_no_json(error)
@@ -154,6 +151,6 @@ def _read_json(path: Path, name: str) -> Any:
 def _unreadable(path: Path, name: str, problem: str) -> TeacherError:
     return TeacherError(
         f"{name}: {path.name} {problem}",
-        allowed=f"a JSON object of at most {MAX_CONFIG_BYTES} bytes",
+        allowed=f"a JSON object of at most {MAX_TEACHER_CONFIG_BYTES} bytes",
         action="upload it again",
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from hf_free.backbones.base import BUILD_ERRORS
 from hf_free.data.resizing import resize
 from hf_free.errors import HfFreeError, TeacherError
 from hf_free.provenance.teacher_record import TeacherRecord
@@ -28,9 +29,6 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 MAX_FOLDING = 0.001
 """Relative difference allowed between a folded network's answers and the network's own in fp32; measured: 0.000001."""
 
-
-BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What networks raise for arguments and pictures they cannot use (NotImplementedError is a RuntimeError)."""
 
 MIN_CHUNK, CHUNK_PIXELS = 16, 64 * 32 * 32
 """Fewest images that a CPU takes at once, and how many pixels they may have. A Conv-4 takes half the time for 512
@@ -82,6 +80,11 @@ class Teacher(nn.Module):
         chosen = None if record.classes is None else torch.tensor(record.classes, device=device)
         self.register_buffer("chosen_classes", chosen, persistent=False)
         super().train(False)
+
+    def extra_repr(self) -> str:
+        """What `repr` shows: which teacher, of what architecture, and how many classes."""
+        record = self.record
+        return f"{record.reference!r}, {record.architecture}, {record.num_classes} classes"
 
     @property
     def network(self) -> nn.Module:

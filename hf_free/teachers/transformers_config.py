@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from hf_free.errors import TeacherError, UnfitTeacherError
 from hf_free.provenance.reading import Json, JsonView
-from hf_free.teachers.config_check import MAX_CLASSES, SIDES, clean_label, is_whole, shown
+from hf_free.runtime.given import short_form
+from hf_free.teachers.config_check import MAX_CLASSES, SIDES, clean_label, is_whole
 from hf_free.teachers.label_names import is_placeholder
 
 
@@ -159,14 +160,16 @@ def check_transformers_config(config: JsonView, name: str, *, tensors: int) -> T
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
-        raise TeacherError(f"{name}: model_type is {shown(model_type)}", allowed="a type of transformers, such as vit")
+        raise TeacherError(
+            f"{name}: model_type is {short_form(model_type)}", allowed="a type of transformers, such as vit"
+        )
     _refuse_what_loads_more(config, name)
     architectures = config.get("architectures") or []
     good = isinstance(architectures, list) and all(
         isinstance(a, str) and _CLASS_NAME.fullmatch(a) for a in architectures
     )
     if not good or len(architectures) > _DEEPEST:
-        raise TeacherError(f"{name}: architectures is {shown(architectures)}", allowed="names of classes")
+        raise TeacherError(f"{name}: architectures is {short_form(architectures)}", allowed="names of classes")
     notes: list[str] = []
     given = config.get("pretrained_cfg")
     given = given if isinstance(given, Mapping) else {}
@@ -179,7 +182,7 @@ def check_transformers_config(config: JsonView, name: str, *, tensors: int) -> T
     inner = fields.get(_NESTED) if _NESTED in fields else fields
     channels = inner.get("num_channels", 3) if isinstance(inner, Mapping) else 3
     if channels not in (1, 3):
-        raise TeacherError(f"{name}: num_channels is {shown(channels)}", allowed="1 or 3")
+        raise TeacherError(f"{name}: num_channels is {short_form(channels)}", allowed="1 or 3")
     return TransformersSpec(
         model_type=model_type,
         architectures=tuple(architectures),
@@ -228,19 +231,21 @@ def _classes(config: JsonView, given: JsonView, name: str, notes: list[str]) -> 
     if number is None:
         number = len(id2label) if id2label else 2
     if not is_whole(number) or not 0 <= number <= MAX_CLASSES:
-        raise TeacherError(f"{name}: num_labels is {shown(number)}", allowed=f"a whole number from 2 to {MAX_CLASSES}")
+        raise TeacherError(
+            f"{name}: num_labels is {short_form(number)}", allowed=f"a whole number from 2 to {MAX_CLASSES}"
+        )
     if number < 2:
         raise UnfitTeacherError(
             f"{name} has {number} class(es)", allowed="classifiers of at least 2 classes", action="leave it out"
         )
     said = config.get("num_classes", number)  # of a YAML list, as label_names
     if said != number:
-        raise TeacherError(f"{name}: num_classes is {shown(said)}", allowed=f"{number}, as its config.json says")
+        raise TeacherError(f"{name}: num_classes is {short_form(said)}", allowed=f"{number}, as its config.json says")
     own = config.get("label_names", given.get("label_names"))
     if own is not None:
         if not isinstance(own, list) or len(own) != number or not all(isinstance(label, str) for label in own):
             raise TeacherError(
-                f"{name}: label_names is {shown(own)}", allowed=f"a list of {number} names, one per class"
+                f"{name}: label_names is {short_form(own)}", allowed=f"a list of {number} names, one per class"
             )
         return number, tuple(map(clean_label, own))
     if not id2label:
@@ -308,13 +313,13 @@ def _is_in_range(value: object, most: int = _MOST_NUMBER) -> bool:
 def _check_words(key: str, value: object, name: str) -> None:
     for word in _values(value):
         if word is not None and word not in _WORDS[key]:
-            raise TeacherError(f"{name}: {key} is {shown(word)}", allowed=", ".join(_WORDS[key]))
+            raise TeacherError(f"{name}: {key} is {short_form(word)}", allowed=", ".join(_WORDS[key]))
 
 
 def _check_all(key: str, value: object, name: str, rule: str, is_good: Callable[[object], bool]) -> None:
     for one in _values(value):
         if one is not None and not is_good(one):
-            raise TeacherError(f"{name}: {key} is {shown(one)}", allowed=rule, action="correct its config.json")
+            raise TeacherError(f"{name}: {key} is {short_form(one)}", allowed=rule, action="correct its config.json")
 
 
 def _values(value: object, depth: int = 0) -> Iterator[object]:

@@ -25,8 +25,9 @@ from hf_free.backbones.weights import check_finite, read_header
 from hf_free.errors import TeacherError
 from hf_free.provenance.reading import Json, JsonView
 from hf_free.provenance.teacher_record import TeacherRecord
+from hf_free.runtime.given import short_form
 from hf_free.runtime.text import others_words
-from hf_free.teachers.config_check import is_whole, shown
+from hf_free.teachers.config_check import is_whole
 from hf_free.teachers.teacher import normalization_census, weight_bytes
 from hf_free.teachers.transformers_config import TransformersSpec, check_transformers_config, unlisted
 from hf_free.teachers.transformers_network import FAMILIES, UNFIT, Family, TransformersNetwork, family_of
@@ -188,7 +189,7 @@ def _of_patches(values: object, name: str) -> Json:
     most, size = given.get("max_num_patches", 256), given.get("patch_size", 16)
     if not is_whole(most) or not is_whole(size) or not 1 <= most <= 4096 or not 1 <= size <= 64:
         raise TeacherError(
-            f"{name}: max_num_patches is {shown(most)}, patch_size {shown(size)}",
+            f"{name}: max_num_patches is {short_form(most)}, patch_size {short_form(size)}",
             allowed="whole numbers, at most 4096 and 64",
         )
     side = math.isqrt(most) * size

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from hf_free.errors import TeacherError
 from hf_free.provenance.reading import JsonView
-from hf_free.teachers.config_check import FILTERS, SIDES, is_whole, per_channel, shown
+from hf_free.runtime.given import short_form
+from hf_free.teachers.config_check import FILTERS, SIDES, is_whole, per_channel
 
 _FILTER_NUMBERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Pillow's numbers of filters (`PIL.Image.Resampling`)."""
@@ -133,7 +134,7 @@ def overlay(pixels: Pixels | None, given: JsonView, name: str, channels: int) ->
         and size[0] == channels
         and all(side in SIDES for side in size[1:])
     ):
-        raise TeacherError(f"{name}: input_size is {shown(size)}", allowed=f"[{channels}, height, width]")
+        raise TeacherError(f"{name}: input_size is {short_form(size)}", allowed=f"[{channels}, height, width]")
     if pixels is None:
         if size is None or len(known) < 2:
             return None
@@ -159,7 +160,7 @@ def _kind(values: JsonView, name: str, model_type: str) -> str:
             kind = kind.removesuffix(ending)
     if kind not in PROCESSORS:
         raise TeacherError(
-            f"{name}: its processor is {shown(written)}"
+            f"{name}: its processor is {short_form(written)}"
             if written
             else f"{name}: nothing says which its processor is",
             allowed=f"{', '.join(sorted(PROCESSORS))}, each with ImageProcessor at its end",
@@ -214,7 +215,7 @@ def _share(values: JsonView, default: float, name: str) -> float:
     share = values.get("crop_pct", default)
     share = default if share is None else share
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0.1 <= share <= 1:
-        raise TeacherError(f"{name}: crop_pct is {shown(share)}", allowed="a number from 0.1 to 1")
+        raise TeacherError(f"{name}: crop_pct is {short_form(share)}", allowed="a number from 0.1 to 1")
     return float(share)
 
 
@@ -235,7 +236,7 @@ def _side(value: object, is_square: bool, key: str, name: str) -> tuple[int, ...
     whole = tuple(side for side in sides if is_whole(side) and side in SIDES)
     if len(whole) != len(sides):
         raise TeacherError(
-            f"{name}: {key} is {shown(value)}",
+            f"{name}: {key} is {short_form(value)}",
             allowed=f"height and width, or shortest_edge, each from {SIDES.start} to {SIDES.stop - 1}",
         )
     return whole
@@ -261,7 +262,7 @@ def _affine(
     factor = values.get("rescale_factor")
     factor = 1 / 255 if factor is None else factor
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not 1e-6 <= factor <= 1:
-        raise TeacherError(f"{name}: rescale_factor is {shown(factor)}", allowed="a number from 0.000001 to 1")
+        raise TeacherError(f"{name}: rescale_factor is {short_form(factor)}", allowed="a number from 0.000001 to 1")
     rescales = _flag(values, "do_rescale", True, name)
     scale = 255 * float(factor) if rescales else 255.0
     scale = 1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale
@@ -277,7 +278,7 @@ def _filter(value: object, default: str, notes: list[str]) -> str:
         return _FILTER_NUMBERS[value]
     if value in FILTERS:
         return str(value)
-    notes.append(f"unknown filter {shown(value)}, {default} is used")
+    notes.append(f"unknown filter {short_form(value)}, {default} is used")
     return default
 
 
@@ -286,5 +287,5 @@ def _flag(values: JsonView, key: str, default: bool, name: str) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise TeacherError(f"{name}: {key} is {shown(value)}", allowed="true or false")
+        raise TeacherError(f"{name}: {key} is {short_form(value)}", allowed="true or false")
     return value

@@ -69,6 +69,7 @@ from hf_free.runtime.given import (
     check_flags,
     check_function,
     check_kind,
+    check_minutes,
     check_texts,
     from_home,
     given_path,
@@ -89,7 +90,7 @@ from hf_free.training.manifest import Manifest, Topology
 from hf_free.training.own_pictures import read_own_pictures
 from hf_free.training.pool import check_apart, check_output
 from hf_free.training.resuming import check_configuration, check_topology
-from hf_free.training.run_lock import LOCK_FILE, RunLock
+from hf_free.training.run_lock import RunLock, check_free
 from hf_free.training.schedule import CheckpointClock
 
 logger = logging.getLogger(__name__)
@@ -640,8 +641,7 @@ def _check_finite(numbers: Tensor, loop: _Loop) -> None:
 def _check_settings(
     learner: LearnerConfig | None, minutes: float, mixed_precision: str, start_from: str | None
 ) -> None:
-    if not isinstance(minutes, int | float) or isinstance(minutes, bool):
-        raise ConfigError(f"minutes={short_form(minutes)}", allowed="a number above 0", action="minutes=30")
+    check_minutes(minutes, "minutes", ends=True)
     if start_from is not None and not isinstance(start_from, str):
         raise ConfigError(
             f"start_from={short_form(start_from)}", allowed="best, or a teacher's Hub id or folder, as a text"
@@ -654,8 +654,6 @@ def _check_settings(
             allowed="auto, no or bf16",
             action="--set trainer.mixed_precision=no",
         )
-    if not 0 < minutes < math.inf:
-        raise ConfigError(f"minutes of {minutes}", allowed="a finite number of more than 0", action="--max-minutes 30")
     if learner is not None and learner.init_from is not None:
         raise ConfigError(
             f"learner.init_from {learner.init_from} with distill",
@@ -672,17 +670,13 @@ def _check_settings(
 
 
 def _check_folder(folder: Path, store: CheckpointStore, *, overwrite: bool, resume: bool) -> None:
-    if overwrite and resume:
-        raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
+    check_free(folder, overwrite=overwrite, resume=resume)
     if is_run(folder):  # its checkpoints lie where those of distill do, and would be removed
         raise RunError(
             f"the output {folder} holds a run of hf-free train",
             allowed="a new or empty folder, or one of hf-free distill",
             action="give another --output",
         )
-    if (folder / LOCK_FILE).is_file():
-        with RunLock(folder):  # refuses, and names the process
-            pass
     if resume:
         _chosen(store)
     elif not store.folders():

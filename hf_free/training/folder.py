@@ -19,11 +19,12 @@ from hf_free.provenance.reading import Json, number_of, object_of
 from hf_free.publishing.unredacted import RUN_RECORD
 from hf_free.runtime.files import remove_scraps, write_file, write_text
 from hf_free.runtime.saved_json import read_saved
+from hf_free.runtime.saved_kind import RUN, in_use
 from hf_free.runtime.storage import storage_explained
 from hf_free.training.checkpoint_store import CheckpointStore, WholeCheckpoint, refuse_links
 from hf_free.training.log_reading import read_rows
 from hf_free.training.manifest import Manifest
-from hf_free.training.run_lock import LOCK_FILE, RunLock, read_holder
+from hf_free.training.run_lock import LOCK_FILE, RunLock, check_free, read_holder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,11 +79,7 @@ class RunFolder:
                 there is nothing to resume; a run that is resumed has a link in the place of what it writes; or
                 `overwrite` would replace something other than a run of hf-free.
         """
-        if overwrite and resume:
-            raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
-        if (self.root / LOCK_FILE).is_file():
-            with RunLock(self.root):  # refuses, and names the process
-                pass
+        check_free(self.root, overwrite=overwrite, resume=resume)
         is_run = self.config.is_file()
         if resume and not is_run:
             raise RunError(
@@ -95,21 +92,8 @@ class RunFolder:
             raise RunError(f"the output {self.root} is a file", allowed="a folder", action="give another --output")
         if resume and (self.checkpoints.folders() or not self.read_config().trainer.pool_first):
             self.whole_checkpoint()
-        if resume or not self.is_in_use():
-            return
-        if overwrite and not is_run:
-            raise RunError(
-                f"the output folder {self.root} holds something other than a run of hf-free",
-                allowed="--overwrite replaces earlier runs only",
-                action="give another --output",
-            )
-        if not overwrite:
-            flags = ", or --resume or --overwrite (in Python resume=True or overwrite=True)" if is_run else ""
-            raise RunError(
-                f"the output folder {self.root} is not empty",
-                allowed="a new or empty folder",
-                action=f"give another --output{flags}",
-            )
+        if not resume and self.is_in_use() and not (overwrite and is_run):
+            raise in_use(self.root, RUN, is_own=is_run, error=RunError, resumes=True)
 
     def _written(self) -> tuple[Path, ...]:
         """What a run writes into, and what it adds to; other files are replaced as they are, links or not."""

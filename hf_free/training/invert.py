@@ -12,6 +12,7 @@ from hf_free.config.sections import FiveConfig, QueriesConfig
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import ConfigError, RunError
 from hf_free.inversion.five import invert_teacher
+from hf_free.inversion.per_teacher_generator import FRESH_STEPS
 from hf_free.inversion.task import RecoveredTask
 from hf_free.inversion.zero_order import MORE_QUERIES, ZeroOrderInverter
 from hf_free.methods.base import MethodSettings
@@ -35,9 +36,6 @@ from hf_free.teachers.loader import load_teacher, try_out
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.folder import RunFolder
-
-FRESH_STEPS = 200
-"""Inner steps from a fresh generator, which has everything to learn; a trained one needs the recipe's few."""
 
 MOST_PER_CLASS = 4096
 """Images per class at most, as in a configuration."""
@@ -114,10 +112,8 @@ def invert(
     check_function(progress, "progress", TOLD)
     usual = default_steps(generator, inversion)  # also refuses what does not go together when the steps are given
     steps = usual if steps is None else steps
-    steps, seed = whole_number(steps, "steps", least=0, error=RunError), given_seed(seed)
-    images_per_class = whole_number(images_per_class, "images_per_class", least=0, most=MOST_PER_CLASS, error=RunError)
-    if steps < 1 or images_per_class < 2:
-        raise RunError(f"steps={steps}, images_per_class={images_per_class}", allowed="at least 1 step and 2 images")
+    steps, seed = whole_number(steps, "steps", least=1, error=RunError), given_seed(seed)
+    images_per_class = whole_number(images_per_class, "images_per_class", least=2, most=MOST_PER_CLASS, error=RunError)
     queries = QueriesConfig() if queries is None else queries
     if not isinstance(teacher, Teacher):
         where = choose_device(str(device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_free.errors import RunError
+from hf_free.runtime.saved_kind import holds_classifier
 from hf_free.training.folder import learner_of_run
 
 
@@ -12,9 +13,15 @@ def learner_folder(folder: Path) -> Path:
     """The learner inside `folder`: the folder itself or, for a run, its `learner/`.
 
     Raises:
-        RunError: neither is a saved learner.
+        RunError: neither is a saved learner, or a classifier was saved in the place of the run's.
     """
     candidate = learner_of_run(folder)
+    if candidate != folder and holds_classifier(candidate):  # it has pictures of the user's, which nobody named
+        raise RunError(
+            f"{candidate} holds a classifier, where a run has its learner",
+            allowed="a run with its learner",
+            action=f"to publish the classifier, name {candidate}",
+        )
     if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
         return candidate
     raise RunError(

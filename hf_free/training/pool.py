@@ -58,7 +58,7 @@ from hf_free.runtime.given import (
 )
 from hf_free.runtime.owners import is_abandoned, owned_tag
 from hf_free.runtime.random_streams import RandomStreams
-from hf_free.runtime.saved_kind import holds_classifier, holds_learner
+from hf_free.runtime.saved_kind import LEARNER, holds_learner, in_use
 from hf_free.runtime.side_by_side import workers_for
 from hf_free.runtime.storage import storage_explained
 from hf_free.runtime.text import listed
@@ -347,7 +347,7 @@ def _check_settings(learner: LearnerConfig, folder: Path | None, *, include_weig
     if include_weights and folder is None:
         raise ConfigError("--include-weights without --output", action="name the folder that they are copied to")
     if folder is not None:
-        check_free(folder)
+        check_free(folder, overwrite=overwrite, resume=False)
         check_output(folder, overwrite=overwrite)
 
 
@@ -359,14 +359,12 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     """
     if not folder.exists() and not folder.is_symlink():  # a link that leads nowhere would be found out at the end
         return
+    is_own = holds_learner(folder)
+    if not folder.exists():
+        raise RunError(f"the output {folder} is a link that leads nowhere", action="give another --output")
     is_empty = folder.is_dir() and all(path.name == LOCK_FILE for path in folder.iterdir())  # of one that was killed
-    if not is_empty and not (overwrite and holds_learner(folder)):
-        what = "not empty" if folder.exists() else "a link that leads nowhere"
-        raise RunError(
-            f"the output {folder} is {'the folder of a classifier' if holds_classifier(folder) else what}",
-            allowed="a new or empty folder; --overwrite replaces a learner that was saved there",
-            action="give another --output",
-        )
+    if not is_empty and not (overwrite and is_own):
+        raise in_use(folder, LEARNER, is_own=is_own, error=RunError)
 
 
 def check_apart(folder: Path, used: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from hf_free.config.tree import FreeConfig, departures
 from hf_free.errors import ConfigError, HfFreeError
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.pooling.pictures import Progress
+from hf_free.provenance.teacher_record import FILES
 from hf_free.runtime.device import choose_device
 from hf_free.runtime.distributed import ALONE, TIMEOUT_MINUTES, Ranks
 from hf_free.runtime.files import remove_folder
@@ -32,7 +33,7 @@ from hf_free.runtime.progress import counting_bar
 from hf_free.teachers.config_check import TeacherSpec, check_config
 from hf_free.teachers.listing import resolve
 from hf_free.teachers.reference import TeacherReference
-from hf_free.teachers.source import FILES, is_single_file, read_config
+from hf_free.teachers.source import is_single_file, read_config
 from hf_free.training.absolute_paths import absolute_config
 from hf_free.training.asking_time import asking_seconds
 from hf_free.training.distill import NETWORK, USUAL, USUAL_FROM_A_TEACHER, distill, has_one_to_start_from

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ MEASURES = {
     "cross_entropy": Measure("cross-entropy", "nats"),
     "batchnorm": Measure("BatchNorm distance"),
     "donor_batchnorm": Measure("BatchNorm distance to a donor"),
+    "teacher_accuracy": Measure("recognized by their teacher", more_is_better=True),
+    "diversity": Measure("diversity within classes", more_is_better=True),
     "canvas_distance": Measure("distance to the canvas"),
     "adversarial": Measure("disagreement with the learner, × -1"),
     "total_variation": Measure("total variation"),
@@ -194,6 +197,11 @@ def console_for(progress: bool | None, console: Console | None) -> Console | Non
 def say_resumed(console: Console | None, chosen: WholeCheckpoint) -> None:
     """Say which checkpoint a run goes on from."""
     say(console, f"Going on from {chosen.folder}, the newest whole checkpoint: step {chosen.manifest.step}")
+
+
+def say_folder(console: Console | None, folder: Path) -> None:
+    """Say where a run is, once its folder is there."""
+    say(console, f"Output folder: {folder}")
 
 
 def say_start(

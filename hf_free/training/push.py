@@ -87,7 +87,7 @@ def plan_push(
     revision: str | None = None,
     mark_predecessor: bool = False,
 ) -> PlannedPush:
-    """What `push` would do with the same arguments, and whether it may: `hf-free push --dry-run`.
+    """What `push` would do with the same arguments, and, with a token, whether it may: `hf-free push --dry-run`.
 
     Nothing is created or changed.
 

@@ -124,7 +124,8 @@ def default_page(folder: Path) -> Path:
     """Where the page about a run goes: into its folder; beside a learner's, all of which is published with a push."""
     if (folder / CONFIG_FILE).is_file():
         return folder / "report.html"
-    return folder.absolute().parent / f"{folder_name(str(folder.absolute()))}-report.html"
+    beside = folder.parent if folder.name not in ("", "..") else folder.absolute().parent
+    return beside / f"{folder_name(str(folder.absolute()))}-report.html"
 
 
 def read_run(

@@ -149,14 +149,16 @@ class RunLock:
         return RunError(f"the run's folder {folder} is in use by {by}", allowed="one process per run", action=action)
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder that a process holds; a lock that a killed one has left is taken over when there is work.
+def check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse an output that another process writes to, and two flags of which each says the opposite of the other.
 
     Raises:
-        RunError: another process has it, or may have it.
+        RunError: both flags, or a folder that is held, with its process.
     """
+    if overwrite and resume:
+        raise RunError("--overwrite and --resume together", allowed="one of the two", action="leave one out")
     if (folder / LOCK_FILE).is_file():
-        with RunLock(folder):
+        with RunLock(folder):  # refuses, and names the process
             pass
 
 

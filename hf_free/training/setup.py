@@ -496,12 +496,19 @@ def compile_networks(inverter: Inverter, learner: MetaLearner, bell: BellConfig,
         learner.backbone.compile()
 
 
-def check_has_end(config: TrainerConfig) -> None:
-    """Refuse a run that neither steps nor minutes end.
+def check_length(config: TrainerConfig) -> None:
+    """Refuse a run that neither steps nor minutes end, and one that ends before anything could be recovered.
 
     Raises:
-        ConfigError: both are unset.
+        ConfigError: both are unset, or the steps are not more than those of the warm-up.
     """
+    steps, warm_up = config.steps, config.warmup_steps
+    if steps is not None and config.max_minutes is None and steps <= warm_up:
+        raise ConfigError(
+            f"a run of {steps} steps, all of them warm-up (trainer.warmup_steps={warm_up}): no task is recovered",
+            allowed="more steps than those of the warm-up",
+            action=f"--steps {warm_up + 1} or more, or --set trainer.warmup_steps={steps - 1}",
+        )
     if config.steps is None and config.max_minutes is None:
         raise ConfigError(
             "a run without an end: trainer.steps and trainer.max_minutes are both unset",

@@ -22,7 +22,7 @@ from hf_free.teachers.in_memory import OwnTeacher, pool_in_memory
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training import bookkeeping, finishing, schedule, screening, session, setup, step
 from hf_free.training.pooled_first import pools_first, train_from_pooled
-from hf_free.training.progress import Console, RunProgress, say_start
+from hf_free.training.progress import Console, RunProgress, say_folder, say_start
 from hf_free.training.run import Run
 
 Watch = Callable[[MetaLearner, float], None]
@@ -69,6 +69,7 @@ def train(
         The learner, also saved to `output/learner`.
 
     Raises:
+        ConfigError: a run that nothing ends, or that is all warm-up.
         LearnerError: a backbone that does not exist, or does not take pictures of the learner's size.
         RunError: a folder in use, fewer than two usable teachers, nothing to resume, nothing recovered, or a learner
             that broke.
@@ -85,7 +86,7 @@ def train(
     check_kind(pool, "pool", TeacherPool, allowed="a TeacherPool, or None")
     check_kind(console, "console", Console, allowed="a rich.console.Console, or None")
     check_function(watch, "watch", ("learner", "minutes"))
-    setup.check_has_end(config.trainer)
+    setup.check_length(config.trainer)
 
     def decide() -> bool:
         is_in_memory = models is not None or pool is not None
@@ -112,6 +113,7 @@ def train(
         if not is_alone:
             pooled_first = begun.ranks.first(begun.ranks.is_first and decide())  # what files say, all have to agree on
         if pooled_first:
+            say_folder(begun.console, place)
             return train_from_pooled(
                 config, begun.folder, ranks=begun.ranks, resume=resume, token=token, console=begun.console
             )
@@ -126,6 +128,7 @@ def train(
             endpoint_tokens=endpoint_tokens,
             energy=energy,
         )
+        say_folder(begun.console, place)
         say_start(begun.console, run.learner, run.pool.records, run.chains, run.precision)
         bar = RunProgress(begun.console, total_steps=config.trainer.steps)
         with closing(run.trackers), bar, begun.stopping as stop:

@@ -102,10 +102,10 @@ def test_advice_is_none_or_works(counts, wanted):
         assert len(sample_episodes(labels, **advised, episodes=3, generator=generator)) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"n_way": 1}, {"k_shot": 0}, {"n_query": 0}, {"episodes": 0}])
-def test_empty_episodes_are_refused(wrong):
-    with pytest.raises(DatasetError, match="at least 2 classes, 1 support"):
-        draw(**wrong)
+@pytest.mark.parametrize(("name", "value"), [("n_way", 1), ("k_shot", 0), ("n_query", 0), ("episodes", 0)])
+def test_empty_episodes_are_refused(name, value):
+    with pytest.raises(DatasetError, match=rf"{name}={value}\n.*a whole number of at least {value + 1}"):
+        draw(**{name: value})
 
 
 def test_no_pictures_are_refused():

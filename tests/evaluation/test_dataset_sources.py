@@ -459,3 +459,14 @@ print(json.dumps(load_labeled_images("lab/loose").at_size(4)[:, 0, 0, 0].tolist(
     with hub.fault("corrupt", "/lab/loose/resolve/.*bee", method="GET") as fault:
         assert run_client(code).json == [40, 130]
     assert fault.hits == 1
+
+
+@pytest.mark.parametrize("name", ["nope/", "no/such/"])
+def test_a_text_that_ends_as_a_folders_is_a_missing_folder(name):
+    with pytest.raises(DatasetError, match=f"there is no file or folder {name}"):
+        load_labeled_images(name)
+
+
+def test_a_name_that_no_data_set_can_have_is_told_in_our_words():
+    with pytest.raises(DatasetError, match="no data set on the Hub can have that name, and there is no such file"):
+        load_labeled_images("no such name")

@@ -122,6 +122,12 @@ def test_a_folder_of_pictures_is_flat_or_a_folder_a_class(tmp_path):
         load_folder_images(tmp_path / "nowhere")
 
 
+def test_a_data_set_is_shown_in_a_line_without_its_numbers():
+    pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    shown = repr(LabeledImages(pictures, torch.tensor([0, 1, 1]), ["a", "b"], source="./set", split="test"))
+    assert shown == "LabeledImages(3 pictures, 2 classes, source='./set', split='test')"
+
+
 def test_labels_may_be_an_array_or_a_list():
     pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     for labels in ([0, 1, 1], np.array([0, 1, 1]), torch.tensor([0, 1, 1])):

@@ -138,6 +138,13 @@ def test_classes_that_the_teachers_know_are_named(data, teachers):
     assert evaluate(make(), data, SETTING, beside=others).warnings == []
 
 
+def test_one_transductive_head_may_be_a_text_as_adapt_takes_it(data):
+    one, listed = (evaluate(make(), data, SETTING, transductive=given) for given in ("centered", ["centered"]))
+    assert [row.method for row in one.rows] == [row.method for row in listed.rows]
+    with pytest.raises(LearnerError, match="unknown transductive head 'no'"):
+        evaluate(make(), data, SETTING, transductive="no")
+
+
 def test_classes_left_out_are_counted(data):
     few = LabeledImages(data.images[:-1], data.labels[:-1], data.class_names)
     report = evaluate(make(), few, EpisodeSettings(n_way=3, n_query=8, episodes=5, k_shots=(4,)))
@@ -152,8 +159,6 @@ def test_weights_from_elsewhere_are_named_not_data_free(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"episodes": 1}, "at least 2 episodes"),
-        ({"k_shots": ()}, "one number of shots"),
         ({"n_way": 6}, "6-way episodes out of 5 classes"),
         ({"k_shots": (1, 8)}, "only 0 of 5 classes have 13"),
     ],
@@ -161,6 +166,21 @@ def test_weights_from_elsewhere_are_named_not_data_free(data):
 def test_what_cannot_be_measured_is_refused(data, change, message):
     with pytest.raises(DatasetError, match=message):
         evaluate(make(), data, replace(SETTING, **change))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"episodes": 1}, r"episodes=1\n.*at least 2"),
+        ({"k_shots": ()}, "at least one number of shots"),
+        ({"k_shots": (1, 0)}, r"k_shots=0\n.*at least 1"),
+        ({"n_way": -1}, r"n_way=-1\n.*at least 2"),
+        ({"n_query": 0}, r"n_query=0\n.*at least 1"),
+    ],
+)
+def test_episodes_that_cannot_be_are_refused_where_they_are_written(given, message):
+    with pytest.raises(DatasetError, match=message):
+        EpisodeSettings(**given)
 
 
 @pytest.mark.parametrize(("name", "value"), [("labels", torch.zeros(2)), ("class_names", ["a"])])

@@ -12,11 +12,10 @@ import torch
 from pico import pico_folder
 from PIL import Image
 
-from hf_free.runtime import measuring
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+from benchmark import measuring  # noqa: E402
 from benchmark.inversion_report import goals, mean_of_learners, summarize  # noqa: E402
 from benchmark.inversion_speed import main, make_digit_teachers  # noqa: E402
 

@@ -203,6 +203,12 @@ def test_without_xet_the_way_out_is_named(hub, tokens, ask, learner):
         f"push_folder, Path({str(learner)!r}), 'alice/xet'", token=tokens["alice"], env={"HF_HUB_DISABLE_XET": "0"}
     )
     assert "HF_HUB_DISABLE_XET=1" in answer["error"]
+    made = "the repository alice/xet was made and is empty: the same push goes on with it"
+    assert made in answer["error"]
+    again = ask(
+        f"push_folder, Path({str(learner)!r}), 'alice/xet'", token=tokens["alice"], env={"HF_HUB_DISABLE_XET": "0"}
+    )
+    assert made not in again["error"], "it was there already"
 
 
 PUSH_REFUSALS = {

@@ -47,3 +47,8 @@ def test_health_is_that_of_the_stored_bytes():
 def test_a_bad_recovery_is_left_out_with_a_reason(health, reason):
     found = health.reason_to_leave_out(0.5, 0.02)
     assert found is None if reason is None else re.search(reason, found)
+
+
+def test_a_task_is_shown_in_a_line_without_its_numbers():
+    task = finish_task(torch.rand(4, 3, 16, 16), torch.arange(4) % 2, (0, 2), pico_teacher("conv4", size=16), 5)
+    assert re.fullmatch(r"RecoveredTask\(4 pictures of 3x16x16, 2 classes, '.*'\)", repr(task))

@@ -104,7 +104,7 @@ class TestAdapt:
             (torch.rand(1, 6, 3, SIZE, SIZE), LABELS, r"a tensor of shape \(1, 6, 3, 16, 16\)"),
             (["cat.png"] * 6, LABELS, r"6 of 6 pictures[\s\S]*cat.png cannot be decoded: there is no such file"),
             ([3, 1, 4, 1, 5, 9], LABELS, r"is of type int[\s\S]*a flat list of numbers is not a picture"),
-            (torch.full((6, 3, SIZE, SIZE), float("nan")), LABELS, "values from nan"),
+            (torch.full((6, 3, SIZE, SIZE), float("nan")), LABELS, "values that are no finite numbers"),
             (pictures().long() * 257, LABELS, r"type torch.int64[\s\S]*make them uint16"),
             (pictures() / 127.5 - 1, LABELS, r"values from -1 to 1[\s\S]*\(x \+ 1\) / 2"),
         ],

@@ -13,6 +13,7 @@ from torch import nn
 
 from hf_free.config.sections import LearnerConfig
 from hf_free.errors import LearnerError
+from hf_free.learner.classifier import FewShotClassifier
 from hf_free.learner.embedder import Embedder
 from hf_free.learner.meta_learner import MetaLearner
 from hf_free.learner.persistence import find_learner, rebuild, write_files
@@ -187,6 +188,13 @@ def test_two_revisions_of_one_learner_are_refused():
 def test_a_folder_has_no_revision(tmp_path):
     with pytest.raises(LearnerError, match="is a folder, and a folder has no revision 'main'"):
         MetaLearner.from_pretrained(tmp_path, revision="main")
+
+
+def test_of_a_run_the_learners_own_folder_is_named(tmp_path):
+    make().save_pretrained(tmp_path / "run" / "learner")
+    for load in (MetaLearner.from_pretrained, FewShotClassifier.from_pretrained):
+        with pytest.raises(LearnerError, match=r"run' is the folder of a run[\s\S]*give '.*run/learner'"):
+            load(tmp_path / "run")
 
 
 def test_a_file_is_no_learner(tmp_path):

@@ -138,6 +138,10 @@ def test_minutes_and_folders_of_a_cache(tmp_path):
     for bad in (-1, float("nan"), "3", True, []):
         with pytest.raises(ConfigError, match="recover_minutes="):
             check_minutes(bad, "recover_minutes")
+    check_minutes(0.5, "minutes", ends=True)
+    for bad in (None, 0, -1, float("inf"), float("nan"), "3", True):
+        with pytest.raises(ConfigError, match=r"minutes=[\s\S]*a finite number of minutes above 0"):
+            check_minutes(bad, "minutes", ends=True)
     check_cache_dir(None)
     check_cache_dir(tmp_path)
     with pytest.raises(ConfigError, match="cache_dir=3"):

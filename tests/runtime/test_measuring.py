@@ -1,34 +1,15 @@
-"""Times and memory, measured and amortized."""
+"""Seconds of a piece of work."""
 
 from __future__ import annotations
 
+import time
+
 import torch
 
-from hf_free.runtime import measuring
+from hf_free.runtime.measuring import busy_seconds_of, seconds_of
 
 
-def test_works_take_turns_and_one_round_is_not_counted():
-    order = []
-    works = [lambda: order.append("a"), lambda: order.append("b")]
-    seconds = measuring.alternating_seconds(works, torch.device("cpu"), rounds=2)
-    assert order == ["a", "b"] * 3
-    assert len(seconds) == 2
-    assert all(value > 0 for value in seconds)
-
-
-def test_machine_and_memory_are_those_of_this_process():
+def test_waiting_takes_time_and_keeps_no_processor_busy():
     device = torch.device("cpu")
-    before = measuring.peak_memory(device)["process"]
-    block = torch.ones(64 * 2**20, dtype=torch.uint8)
-    after = measuring.peak_memory(device)["process"]
-    assert 32 * 2**20 < before <= after < 2**40  # MiB, not KiB: importing torch alone takes more than 32
-    assert len(block) == 64 * 2**20
-    about = measuring.machine(device)
-    assert about["threads"] == torch.get_num_threads()
-    assert about["versions"]["torch"] == torch.__version__
-    assert about["processor"]
-
-
-def test_matmul_peak_is_of_a_computers_size():
-    peak = measuring.matmul_peak(torch.device("cpu"), torch.float32, seconds=0.01)
-    assert 1e8 < peak < 1e15
+    assert seconds_of(lambda: time.sleep(0.05), device) >= 0.05
+    assert 0 <= busy_seconds_of(lambda: time.sleep(0.05), device) < 0.05

@@ -184,7 +184,7 @@ def test_lists_that_are_read_twice_may_be_of_any_kind(learner):
     ]
     assert [row.accuracy for row in found[0].rows] == [row.accuracy for row in found[1].rows]
     assert len(found[0].rows) == 4
-    for rows in ("centered", None, 3):
+    for rows in (None, 3):
         with pytest.raises(hf_free.LearnerError, match="transductive="):
             hf_free.evaluate(learner, data, FEW, transductive=rows)
 

@@ -441,6 +441,7 @@ def test_a_run_says_what_it_begins_with_and_names_its_losses(tmp_path, teachers,
     )
     shown = console.file.getvalue()
     assert line in shown
+    assert f"Output folder: {tmp_path / 'run'}\n" in shown
     assert line in caplog.messages
     assert "unexplained variance" in shown
     assert " nats (lower is better)" in shown

@@ -15,29 +15,26 @@ from runs import TINY
 
 from hf_free.config.reading import merge
 from hf_free.config.tree import FreeConfig
-from hf_free.runtime import measuring
 
 ROOT = Path(__file__).resolve().parents[2]
 
 MODULES = {
     "fcntl": {"hf_free/training/run_lock.py": "the text in the lock's file decides"},
-    "resource": {"hf_free/runtime/measuring.py": "psutil knows the peak"},
-    **{name: {} for name in ("grp", "posix", "pty", "pwd", "readline", "syslog", "termios", "tty")},
+    **{name: {} for name in ("grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty")},
 }
 """Modules that Windows lacks -> files that import them inside a `try` -> what is done without."""
 
 CALLS = {
     "os.sched_getaffinity": {"hf_free/runtime/processes.py": "all cores"},
-    "os.getloadavg": {"hf_free/runtime/measuring.py": "no load"},
     **{
         f"os.{name}": {}
         for name in (
             "chown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getpriority", "getuid", "killpg",
-            "getgroups", "getpgrp", "getsid", "mkfifo", "mknod", "nice", "openpty", "posix_fadvise", "posix_fallocate",
-            "posix_spawn", "pread", "preadv", "pwrite", "pwritev", "readv", "register_at_fork", "sched_setaffinity",
-            "sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync", "sysconf",
-            "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW",
-            "O_NONBLOCK",
+            "getgroups", "getloadavg", "getpgrp", "getsid", "mkfifo", "mknod", "nice", "openpty", "posix_fadvise",
+            "posix_fallocate", "posix_spawn", "pread", "preadv", "pwrite", "pwritev", "readv", "register_at_fork",
+            "sched_setaffinity", "sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync",
+            "sysconf", "ttyname", "uname", "wait", "wait3", "wait4", "waitid", "writev", "O_DIRECT", "O_DIRECTORY",
+            "O_NOFOLLOW", "O_NONBLOCK",
         )
     },
     **{f"signal.{name}": {} for name in ("SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT",
@@ -78,14 +75,6 @@ def test_every_use_is_named_here_and_guarded():
                 call, (owner, _, name) = ast.unparse(node), ast.unparse(node).partition(".")
                 assert file in CALLS[call], f"{file} uses {call}, which Windows lacks"
                 assert f"hasattr({owner}, '{name}')" in text, f"{file}: ask hasattr({owner}, {name!r}) first"
-
-
-def test_the_peak_of_memory_is_known_without_resource(monkeypatch):
-    import torch
-
-    known = measuring.peak_memory(torch.device("cpu"))["process"]
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert 0.2 * known < measuring.peak_memory(torch.device("cpu"))["process"] <= 1.5 * known
 
 
 WITHOUT = """

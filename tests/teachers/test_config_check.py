@@ -132,3 +132,10 @@ def test_old_layout_without_pretrained_cfg(folder):
     flat = {"architecture": "conv4_32", "num_classes": 5, "model_args": {"width": 8}, **config["pretrained_cfg"]}
     path.write_text(json.dumps(flat))
     assert _load(folder).record.input_size == (3, 32, 32)
+
+
+def test_a_classifier_made_of_a_learner_is_named_so(folder):
+    _edit(folder, architecture="pooled", hf_free={})
+    (folder / "classifier.json").write_text("{}")
+    with pytest.raises(TeacherError, match=r"is a classifier of hf-free, made of a learner[\s\S]*hf-free predict"):
+        _load(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -52,7 +53,7 @@ def test_weights_that_cannot_be_written_leave_the_configuration_of_the_old_ones(
     (folder / "model.safetensors").rename(folder / "weights")
     (folder / "model.safetensors").mkdir()  # in the way, as anybody but root meets in a folder of somebody else
     with pytest.raises(StorageError, match="unchanged"):
-        save_teacher(pico_network("resnet"), folder)
+        save_teacher(pico_network("resnet"), folder, overwrite=True)
     assert (folder / "config.json").read_bytes() == before
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "weights"}
 
@@ -96,3 +97,24 @@ def test_tensors_under_several_names_are_saved(tmp_path):
     kept = load_file(tmp_path / "model.safetensors")
     assert kept.keys() == network.state_dict().keys()
     assert all(torch.equal(kept[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_model_of_another_architecture_is_replaced_only_if_asked(folder, tmp_path):
+    save_teacher(pico_network("conv4"), folder)  # the same again
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(TeacherError, match=r"holds a model of \S+, and \S+ would replace it[\s\S]*overwrite=True"):
+        save_teacher(pico_network("vit"), folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
+    with pytest.raises(TeacherError, match="holds a model of another library"):
+        save_teacher(pico_network("vit"), tmp_path / "other")
+    save_teacher(pico_network("vit"), folder, overwrite=True)
+    assert json.loads((folder / "config.json").read_text())["architecture"] != "conv4"
+
+
+def test_label_names_may_be_an_array(tmp_path):
+    network = pico_network("vit")
+    names = [f"class {index}" for index in range(network.num_classes)]
+    save_teacher(network, tmp_path, label_names=np.array(names))
+    assert json.loads((tmp_path / "config.json").read_text())["label_names"] == names

@@ -17,7 +17,7 @@ from hf_free.teachers.listing import resolve
 from hf_free.teachers.loader import load_teacher, read_record
 from hf_free.teachers.reference import TeacherReference
 from hf_free.teachers.saving import save_teacher
-from hf_free.teachers.source import MAX_CONFIG_BYTES
+from hf_free.teachers.source import MAX_TEACHER_CONFIG_BYTES
 from hf_free.teachers.teacher import Teacher
 from hf_free.training.notices import license_notes
 
@@ -108,7 +108,7 @@ HOSTILE_FILES = {
     "a circle": ("config.json", lambda path: path.symlink_to("config.json"), "has no config.json"),
     "a large config.json": (
         "config.json",
-        lambda path: path.write_bytes(b" " * (MAX_CONFIG_BYTES + 1)),
+        lambda path: path.write_bytes(b" " * (MAX_TEACHER_CONFIG_BYTES + 1)),
         "config.json cannot be read: it has more than",
     ),
     "a terabyte of zeros": ("config.json", put_zeros, "config.json cannot be read: it has more than"),

@@ -258,3 +258,8 @@ def test_a_lack_of_memory_is_not_the_networks_fault():
     teacher.network.forward_features = fails
     with pytest.raises(MemoryError):
         teacher(torch.rand(2, 3, 16, 16))
+
+
+def test_a_teacher_is_shown_by_what_it_is():
+    teacher = pico_teacher("conv4", num_classes=3)
+    assert repr(teacher) == f"Teacher({teacher.record.reference!r}, {teacher.record.architecture}, 3 classes)"

@@ -158,7 +158,7 @@ def _claim(run, **flags):
 
 def test_a_run_in_use_is_refused_and_untouched(earlier):
     before = _snapshot(earlier.root)
-    with pytest.raises(RunError, match=r"is not empty\n.*new or empty folder\n.*overwrite=True"):
+    with pytest.raises(RunError, match=r"is not empty.*\n.*new or empty folder.*\n.*overwrite=True"):
         _claim(earlier)
     assert _snapshot(earlier.root) == before
 

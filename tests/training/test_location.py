@@ -30,3 +30,10 @@ def test_a_folder_without_learner_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RunError, match="holds no learner"):
         learner_folder(tmp_path)
+
+
+def test_a_classifier_in_the_place_of_a_runs_learner_is_not_published_as_the_run(tmp_path):
+    (_learner(tmp_path / "run" / "learner") / "classifier.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds a classifier, where a run has its learner[\s\S]*name .*run/learner"):
+        learner_folder(tmp_path / "run")
+    assert learner_folder(tmp_path / "run" / "learner") == tmp_path / "run" / "learner"

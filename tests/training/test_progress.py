@@ -60,3 +60,9 @@ def test_no_console_shows_nothing(capsys):
     with RunProgress(None, total_steps=3) as progress:
         progress.show(1, 0.3, {"a": 1.0}, 2.0)
     assert capsys.readouterr().out == ""
+
+
+def test_the_health_of_recovered_pictures_is_shown_in_words_with_its_direction():
+    last = _shown(10, (9, 0.9, {"teacher_accuracy": 0.9, "diversity": 0.2}, 1.0), width=200)
+    assert "recognized by their teacher 0.9 (higher is better)" in last
+    assert "diversity within classes 0.2 (higher is better)" in last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_a_plan_uploads_nothing_and_a_push_uploads_what_it_says(hub, tokens, run
     assert hub.repository("alice/python-second").private
     assert hub.history("alice/python-second")[0].title == "Ours"
     assert hub.read_repo("alice/python-first")["README.md"] == first
+
+
+def test_without_a_token_a_plan_lists_the_files_and_says_what_was_not_asked(run_client, run, tmp_path):
+    argv = [sys.executable, "-m", "hf_free.cli.main", "push", str(run), "alice/python-second", "--dry-run"]
+    done = run_client(argv, home=tmp_path / "nobody")
+    assert "model.safetensors" in done.stdout
+    said = " ".join(done.stderr.split())
+    assert "without a token it was not asked whether alice/python-second may be pushed to" in said
 
 
 def test_the_predecessor_is_marked_if_asked(hub, tokens, run_client, run):

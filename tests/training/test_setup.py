@@ -14,7 +14,7 @@ from hf_free.inversion.five import Five
 from hf_free.metalearning.distill import Distiller
 from hf_free.teachers.pool import TeacherPool
 from hf_free.training.folder import RunFolder
-from hf_free.training.setup import assemble, check_has_end, gather, prepare
+from hf_free.training.setup import assemble, check_length, gather, prepare
 
 
 def config_of(**values: object) -> FreeConfig:
@@ -53,5 +53,11 @@ def test_too_few_teachers_are_refused_before_anything_is_written(tmp_path):
 
 def test_a_run_without_an_end_is_refused():
     with pytest.raises(ConfigError, match="a run without an end"):
-        check_has_end(config_of(trainer={"steps": None}).trainer)
-    check_has_end(config_of().trainer)
+        check_length(config_of(trainer={"steps": None}).trainer)
+    check_length(config_of().trainer)
+
+
+def test_a_run_that_is_all_warm_up_is_refused_unless_minutes_end_the_warm_up():
+    with pytest.raises(ConfigError, match=r"5 steps, all of them warm-up[\s\S]*--steps 21 or more.*warmup_steps=4"):
+        check_length(config_of(trainer={"steps": 5, "warmup_steps": 20, "max_minutes": None}).trainer)
+    check_length(config_of(trainer={"steps": 5, "warmup_steps": 20, "max_minutes": 1.0}).trainer)

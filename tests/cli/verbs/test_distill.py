@@ -71,7 +71,7 @@ def test_teachers_are_pooled_first_where_they_are_given(tmp_path, capsys, monkey
         assert "one of them" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(("minutes", "said"), [("1", "not empty"), ("0", "minutes of 0")])
+@pytest.mark.parametrize(("minutes", "said"), [("1", "not empty"), ("0", "minutes=0")])
 def test_what_would_be_refused_is_refused_before_teachers_are_pooled(tmp_path, capsys, minutes, said):
     output = tmp_path / ("taken" if minutes == "1" else "free")
     (tmp_path / "taken").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from hf_free.cli.main import main
 from hf_free.training.report import default_page
@@ -35,6 +36,7 @@ def test_another_ending_and_a_folder_that_is_no_run_are_refused(capsys, tmp_path
 def test_the_page_of_a_run_lies_in_its_folder(tmp_path):
     (tmp_path / "config.yaml").write_text("method: default\n")
     assert default_page(tmp_path) == tmp_path / "report.html"
+    assert default_page(Path("runs/learner")) == Path("runs/learner-report.html"), "as it was typed"
 
 
 def test_the_file_of_own_networks_is_imported(capsys, tmp_path):

@@ -153,4 +153,4 @@ def test_a_publication_without_a_repository_and_an_output_in_use_are_refused_for
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert "is not empty" in refused(capsys, *words)
-    assert "holds something other than a run" in refused(capsys, *words, "--overwrite")
+    assert "--overwrite replaces a run of hf-free train" in refused(capsys, *words, "--overwrite")
