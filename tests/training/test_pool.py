@@ -361,7 +361,7 @@ def test_what_nobody_could_open_is_refused_before_it_is_pooled(folders, tmp_path
 def test_a_folder_that_another_process_is_to_write_is_refused_before_teachers_are_opened(folders, tmp_path):
     settings = {"five": FIVE, "rounds": 0, "device": "cpu"}
     with RunLock(tmp_path / "out"), pytest.raises(RunError, match="in use by process"):
-        pool([*folders, str(tmp_path / "missing")], output=tmp_path / "out", **settings)
+        pool(folders, output=tmp_path / "out", **settings)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / LOCK_FILE).write_text("")  # of one that was killed
     pool(folders, output=tmp_path / "out", include_weights=True, **settings)
