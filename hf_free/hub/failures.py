@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -98,9 +99,26 @@ def check_names(repo_id: str, revision: str | None, *, to_push: bool = False) ->
 
 
 def refusal_among(errors: Iterable[BaseException], repo_id: str) -> HubError | None:
-    """What a Hub's answer means that another library's errors stand for; None where none of them is one."""
-    found = next((error for error in errors if isinstance(error, HfHubHTTPError)), None)
-    return None if found is None else explain(found, repo_id)
+    """What a Hub's answer, or a lack of certificates, means that another library's errors stand for; None where none
+    of them is either."""
+    for error in errors:
+        if isinstance(error, HfHubHTTPError):
+            return explain(error, repo_id)
+        if (lacking := _lacking_certificates(error)) is not None:
+            return lacking
+    return None
+
+
+def _lacking_certificates(error: BaseException) -> HubError | None:
+    """What an error means that a client raises where its file of certificates is gone; it does not name the file."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if not isinstance(error, FileNotFoundError) or not named or os.path.isfile(named):
+        return None
+    return HubError(
+        f"the environment variable SSL_CERT_FILE names {named}, which is no file",
+        allowed="a file of certificates",
+        action="correct it, or unset it",
+    )
 
 
 def explain(error: Exception, repo_id: str, *, revision: str | None = None, token: str | None = None) -> HubError:
@@ -138,6 +156,8 @@ def explain(error: Exception, repo_id: str, *, revision: str | None = None, toke
             allowed="a limit that leaves some (ulimit -u), and memory for them",
             action="end other programs, or raise the limit",
         )
+    if (lacking := _lacking_certificates(error)) is not None:
+        return lacking
     if isinstance(error, OSError):
         return HubError(
             f"cannot keep the files of {repo_id}: {reason_of(error)}", action="free some space or pass --cache-dir"

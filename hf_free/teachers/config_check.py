@@ -101,6 +101,9 @@ def check_config(config: object, name: str) -> TeacherSpec:
     if interpolation not in FILTERS:
         notes.append(f"unknown interpolation {str(interpolation)[:40]!r}, bilinear is used")
         interpolation = "bilinear"
+    crop, share = center_crop(cfg.get("crop_mode"), cfg.get("crop_pct")), cfg.get("crop_pct")
+    if crop is not None and share is not None and share != crop:
+        notes.append(f"crop_pct {short_form(share)} is not a number from 0.1 to 1, {crop} is used")
     names, descriptions = _labels(config, cfg, num_classes, notes)
     return TeacherSpec(
         architecture=architecture,
@@ -111,7 +114,7 @@ def check_config(config: object, name: str) -> TeacherSpec:
         mean=mean,
         std=std,
         interpolation=interpolation,
-        crop=center_crop(cfg.get("crop_mode"), cfg.get("crop_pct")),
+        crop=crop,
         label_names=names,
         label_descriptions=descriptions,
         notes=tuple(notes),

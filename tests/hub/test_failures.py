@@ -8,6 +8,8 @@ import re
 import pytest
 from hub_calls import CONFIG, FILES, partial_files, paths, place
 
+from hf_free.hub.failures import explain, refusal_among
+
 CANNOT, TIMED_OUT, TROUBLE = "cannot reach the Hub", "cannot reach the Hub .*timed out", "has trouble for fault/last"
 LASTING_PUSH_FAULTS = [
     ("status", "/api/models/{}/commit/main", {"status": 500}, "has trouble for pusher-0/learner"),
@@ -139,3 +141,14 @@ def test_an_error_in_an_encoding_that_is_none_is_one_message(hub, ask):
         answer = ask("fetch_snapshot, 'fault/encoded'")
     assert fault.hits
     assert "fault/encoded" in answer["error"]
+
+
+def test_certificates_that_are_gone_are_named_by_their_variable(monkeypatch, tmp_path):
+    error = FileNotFoundError(2, "No such file or directory")  # as a client raises it, without a name
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    for told in (explain(error, "org/a"), refusal_among([ValueError(), error], "org/a")):
+        assert told is not None
+        assert f"SSL_CERT_FILE names {tmp_path / 'gone.pem'}" in told.given
+    (tmp_path / "gone.pem").write_text("")
+    assert "SSL_CERT_FILE" not in explain(error, "org/a").given
+    assert refusal_among([error], "org/a") is None

@@ -235,6 +235,15 @@ def test_gray_network_with_three_imagenet_means(tmp_path):
     assert "mean has three values, whose mean is used for the one channel" in record.notes
 
 
+@pytest.mark.parametrize(("share", "used"), [(-1, 0.875), ("all", 0.875), (0.9, 0.9), (1, 1.0), (None, 0.875)])
+def test_a_share_of_the_picture_that_is_none_is_told(tmp_path, share, used):
+    folder = pico_folder(tmp_path)
+    _edit(folder, pretrained_cfg={"crop_pct": share, "crop_mode": "center"})
+    record = _load(folder).record
+    assert record.crop == used
+    assert any("crop_pct" in note for note in record.notes) == (share in (-1, "all"))
+
+
 def test_public_private_and_gated_teachers_over_http(hub, tokens, run_client, tmp_path):
     commits = {}
     for name, options in (("public", {}), ("private", {"private": True}), ("gated", {"gated": True})):
