@@ -503,11 +503,11 @@ def check_length(config: TrainerConfig) -> None:
         ConfigError: both are unset, or the steps are not more than those of the warm-up.
     """
     steps, warm_up = config.steps, config.warmup_steps
-    if steps is not None and config.max_minutes is None and steps <= warm_up:
+    if steps is not None and steps <= warm_up:
         raise ConfigError(
             f"a run of {steps} steps, all of them warm-up (trainer.warmup_steps={warm_up}): no task is recovered",
             allowed="more steps than those of the warm-up",
-            action=f"--steps {warm_up + 1} or more, or --set trainer.warmup_steps={steps - 1}",
+            action=f"--steps {warm_up + 1} or more, or --set trainer.warmup_steps={steps // 5}",
         )
     if config.steps is None and config.max_minutes is None:
         raise ConfigError(

@@ -207,7 +207,7 @@ def test_finished_cells_are_skipped_and_failed_ones_are_tried_again(command, tmp
     assert result["cost"]["five_step"] > 0
     lines = store.known(base.name, settings_of(plan, base))["measured"]["noise"]
     assert not any(row["method"].startswith("learner") for row in lines)
-    assert "no task was recovered" in store.failure(failed.name, settings_of(plan, failed))["why"]
+    assert "all of them warm-up" in store.failure(failed.name, settings_of(plan, failed))["why"]
 
     before = {path: path.stat().st_mtime_ns for path in (output / "results").glob("*.json")}
     said, printed = command(run_side_by_side, matrix, "--output", output)
@@ -217,7 +217,7 @@ def test_finished_cells_are_skipped_and_failed_ones_are_tried_again(command, tmp
     page = tmp_path / "page.html"
     assert command(report_side_by_side, output, "--page", page)[0] is None
     html = page.read_text(encoding="utf-8")
-    assert "no task was recovered" in html
+    assert "all of them warm-up" in html
     assert html.count('class="strip" src="data:image/png') == 2
     assert '<svg role="img"' in html
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", html)  # nothing is loaded

@@ -66,7 +66,7 @@ def test_writing_that_would_be_mirrored_is_pointed_out(tmp_path):
 
     def notes(models, **learner):
         found = plan(_config(models=models, learner=learner, trainer={"max_minutes": 1})).notes
-        return [note for note in found if "writing" in note]
+        return [note for note in found if "those of writing" in note]
 
     (note,) = notes(inked)
     assert "learner.views=[identity,up_left,up_right,down_left,down_right]" in note

@@ -57,7 +57,8 @@ def test_a_run_without_an_end_is_refused():
     check_length(config_of().trainer)
 
 
-def test_a_run_that_is_all_warm_up_is_refused_unless_minutes_end_the_warm_up():
-    with pytest.raises(ConfigError, match=r"5 steps, all of them warm-up[\s\S]*--steps 21 or more.*warmup_steps=4"):
-        check_length(config_of(trainer={"steps": 5, "warmup_steps": 20, "max_minutes": None}).trainer)
-    check_length(config_of(trainer={"steps": 5, "warmup_steps": 20, "max_minutes": 1.0}).trainer)
+@pytest.mark.parametrize("minutes", [None, 30.0])
+def test_a_run_that_is_all_warm_up_is_refused(minutes):
+    with pytest.raises(ConfigError, match=r"5 steps, all of them warm-up[\s\S]*--steps 21 or more.*warmup_steps=1"):
+        check_length(config_of(trainer={"steps": 5, "warmup_steps": 20, "max_minutes": minutes}).trainer)
+    check_length(config_of(trainer={"steps": 5, "warmup_steps": 4, "max_minutes": minutes}).trainer)
