@@ -85,7 +85,7 @@ def test_a_line_that_a_kill_cut_short_is_dropped(run):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
 def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(run):
-    run.root.mkdir(exist_ok=True)
+    run.root.mkdir(parents=True)
     os.mkfifo(run.log)
     with pytest.raises(RunError, match=r"log\.jsonl is no file"):
         run.read_log(1)
