@@ -85,6 +85,15 @@ def read_repository(info: object) -> RepositoryInfo:
     )
 
 
+def read_listing(answer: object) -> list[object]:
+    """The entries of a listing of models.
+
+    Raises:
+        MalformedAnswerError: no list.
+    """
+    return _checked(answer, list, "the listing")
+
+
 def read_account(answer: object) -> Account:
     """Read the answer to `whoami`.
 

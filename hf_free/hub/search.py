@@ -9,9 +9,10 @@ from typing import Any
 
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import build_hf_headers
 
 from hf_free.errors import HubError
-from hf_free.hub.answers import RepositoryInfo, read_collection, read_repository
+from hf_free.hub.answers import RepositoryInfo, read_collection, read_listing, read_repository
 from hf_free.hub.endpoint import token_to_send
 from hf_free.hub.failures import explain
 from hf_free.hub.session import api_for, patiently
@@ -64,7 +65,12 @@ def search_models(
         models = api_for(token).list_models(
             search=query, author=author, filter=tags or None, sort="downloads", limit=limit, expand=_LISTED
         )
-        return [read_repository(model) for model in models]
+        found = [read_repository(model) for model in models]
+        if not found:  # huggingface_hub takes an empty answer of any kind for a list of nothing
+            address, headers = f"{constants.ENDPOINT}/api/models", build_hf_headers(token=token or False)
+            asked = {"search": query or "", "limit": "1"}
+            read_listing(get_session().get(address, params=asked, headers=headers, timeout=10).json())
+        return found
 
     try:
         models = patiently(ask)

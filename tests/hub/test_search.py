@@ -40,6 +40,18 @@ print(json.dumps([find(), find(query="net-1"), find(tag="birds", limit=2), find(
     assert (usable["finder/other"], usable["finder/words"]) == (True, False)
 
 
+def test_an_empty_object_is_not_taken_for_a_list_of_nothing(hub, run_client):
+    code = """
+try:
+    print(json.dumps(client.search_models(query="nothing")))
+except HubError as error:
+    print(json.dumps(str(error)))
+"""
+    assert run_client(HELPERS + code).json == []
+    with hub.fault("status", "/api/models", status=200, times=None, body=b"{}"):
+        assert "the listing is {}, not a list" in run_client(HELPERS + code).json
+
+
 def test_a_listing_that_is_cut_each_time_is_left(hub, run_client):
     """A question beside each round of repetitions began the patience anew: 125 s."""
     code = """
