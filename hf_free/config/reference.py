@@ -67,14 +67,17 @@ def _rule(entry: ast.AnnAssign) -> str:
     annotation = entry.annotation
     if words := _words(annotation):
         return words
+    named_lists = {"Tracker": get_args(section_types.Tracker), "View": get_args(section_types.View)}
     named = {
         "Annotated[str, BeforeValidator(_known_method)]": ", ".join(f"`{name}`" for name in RECIPES),
         "Annotated[str | None, BeforeValidator(_known_inversion)]": ", ".join(
             [*(f"`{name}`" for name in INVERSIONS), "or null"]
         ),
         "Annotated[list[Defect], BeforeValidator(as_list)]": "list, below",
-        "Annotated[list[Tracker], BeforeValidator(as_list)]": "list of "
-        + ", ".join(f"`{t}`" for t in get_args(section_types.Tracker)),
+        **{
+            f"Annotated[list[{name}], BeforeValidator(as_list)]": "list of " + ", ".join(f"`{word}`" for word in words)
+            for name, words in named_lists.items()
+        },
     }
     kind = ast.unparse(annotation)
     plain = kind.replace("list[str]", "list of texts").replace("str", "text").replace("None", "null")
