@@ -114,7 +114,7 @@ def test_a_teachers_classes_are_read_from_the_hub_as_from_a_folder(folders, hub,
     ("sections", "named"),
     [
         ({"method": "paper"}, "method paper"),
-        ({"trainer": {"pool_first": True, "steps": 5}}, "5 steps"),
+        ({"trainer": {"pool_first": True, "steps": 50}}, "50 steps"),
         ({"learner": {"init_from": "timm:resnet18.a1_in1k"}}, "learner.init_from"),
         ({"trainer": {"pool_first": True, "log_with": ["tensorboard"]}}, "trainer.log_with"),
         ({"trainer": {"pool_first": True, "memory": "4GiB"}}, "trainer.memory"),
