@@ -178,7 +178,8 @@ def expand_list_files(values: Iterable[str]) -> list[str]:
 
 def _read_list_file(path: Path) -> list[str]:
     rule = "a text file with one id per line; # begins a comment"
-    if path.is_fifo() and not path.absolute().is_relative_to("/dev") and not path.absolute().is_relative_to("/proc"):
+    is_shells = any(path.absolute().is_relative_to(folder) for folder in ("/dev", "/proc"))  # of @<(...)
+    if path.is_fifo() and not is_shells:  # one without a writer would be waited for
         raise UsageError(f"the list @{path} is a pipe that nobody may write to", allowed=f"{rule}; or @<(command)")
     try:
         with path.open("rb") as file:  # a pipe will do: @<(...)

@@ -51,8 +51,13 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray value (ITU-R BT.601, as Pillow's mode L)."""
 
 
+MOVED = 0.1
+"""Part of a picture's sides by which the views at its corners are moved: 3 of 32 pixels; 2 and 4 are nearly as good
+(docs/experiments/embedding-and-head.md)."""
+
+
 def _moved(images: Tensor, down: int, right: int) -> Tensor:
-    """Pictures (B, C, H, W) moved by a tenth of their sides, with their edges repeated; -1 moves them back."""
+    """Pictures (B, C, H, W) moved by `MOVED` of their sides, down and right (1) or up and left (-1); edges repeat."""
     for axis, way in ((-2, down), (-1, right)):
         side = images.shape[axis]
         step = max(1, round(MOVED * side))
@@ -61,10 +66,6 @@ def _moved(images: Tensor, down: int, right: int) -> Tensor:
         images = torch.cat([*edges, kept] if way > 0 else [kept, *edges], axis)
     return images
 
-
-MOVED = 0.1
-"""Part of a picture's sides by which the views at its corners are moved: 3 of 32 pixels; 2 and 4 are nearly as good
-(docs/experiments/embedding-and-head.md)."""
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda images: images,
@@ -75,6 +76,10 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "down_right": lambda images: _moved(images, 1, 1),
 }
 """Test-time views by name; each maps (B, C, H, W) to the same shape."""
+
+WRITING_VIEWS = "learner.views=[identity,up_left,up_right,down_left,down_right]"
+"""The setting for writing: mirrored, a letter is another one, or none; moved, it stays what it is. Two to four points
+for digits and letters; signs and photographs lose by it (docs/experiments/embedding-and-head.md)."""
 
 _AT_ONCE = 256
 """Pictures that the threads are given at a time; an interruption waits for no more than these."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import torch
 
+from hf_free.data.images import WRITING_VIEWS
 from hf_free.demo.digits import CANVAS, LICENSE, NEW_DIGITS, TEACHERS_DIGITS, drawn_digits
 from hf_free.demo.small_teachers import ClassifierRecipe, train_classifier
 from hf_free.demo.teacher_card import teacher_card
@@ -57,9 +58,6 @@ _CONV4 = replace(_RECIPE, architecture="conv4_32", epochs=5)
 _RESNET = replace(_RECIPE, architecture="test_resnet", epochs=8)
 _CONVNEXT_ARGS = {"patch_size": 2, "ls_init_value": 1.0}
 _VIT_ARGS = {"patch_size": 8, "img_size": 32, "depth": 3, "global_pool": "avg", "class_token": False}
-
-_VIEWS = "learner.views=[identity,up_left,up_right,down_left,down_right]"
-"""For writing: mirrored, a digit is another one, or none; moved, it stays what it is (docs/experiments)."""
 
 POOLED = "pooled"
 """Folder of the pooled learner, below the run's."""
@@ -101,10 +99,10 @@ class DemoLength:
         "five.recover_share=0.3",
         "memory.drawn_per_step=256",
         "bell.batch_size=128",
-        _VIEWS,
+        WRITING_VIEWS,
     )
     """What differs from the default recipe, for a run of a minute."""
-    pooled_settings: tuple[str, ...] = (_VIEWS, "five.flip=false")
+    pooled_settings: tuple[str, ...] = (WRITING_VIEWS, "five.flip=false")
     """What differs for the pooled learner."""
 
 

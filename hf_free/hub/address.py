@@ -16,13 +16,14 @@ def check_address(endpoint: str | None) -> None:
     Raises:
         HubError: it is no address.
     """
+    if endpoint is None:
+        return
     try:
-        parts = urlsplit(endpoint or "")
+        parts = urlsplit(endpoint)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        is_address = is_address and endpoint is not None and endpoint.isprintable() and " " not in endpoint
     except ValueError:  # of brackets without an end, and of a port that is none
         is_address = False
-    if endpoint is not None and not is_address:
+    if not is_address or not endpoint.isprintable() or " " in endpoint:
         raise HubError(
             f"the environment variable HF_ENDPOINT is {endpoint!r}",
             allowed="an address, such as https://huggingface.co or http://127.0.0.1:8080",

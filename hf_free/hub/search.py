@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from hf_free.errors import HubError
 from hf_free.hub.answers import RepositoryInfo, read_collection, read_listing, read_repository
@@ -68,8 +68,11 @@ def search_models(
         found = [read_repository(model) for model in models]
         if not found:  # huggingface_hub takes an empty answer of any kind for a list of nothing
             address, headers = f"{constants.ENDPOINT}/api/models", build_hf_headers(token=token or False)
-            asked = {"search": query or "", "limit": "1"}
-            read_listing(get_session().get(address, params=asked, headers=headers, timeout=10).json())
+            again = get_session().get(
+                address, params={"search": query or "", "limit": "1"}, headers=headers, timeout=10
+            )
+            hf_raise_for_status(again)
+            read_listing(again.json())
         return found
 
     try:

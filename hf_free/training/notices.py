@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_free.config.init_from import InitFrom
+from hf_free.data.images import WRITING_VIEWS
 from hf_free.data.procedural.mixture import is_two_toned
 from hf_free.evaluation.evaluate import plain_name
 from hf_free.hub.licenses import is_non_commercial, is_unclear
@@ -101,7 +102,7 @@ def notes_on_writing(views: Sequence[str], records: Sequence[TeacherRecord]) -> 
         return []
     return [
         "the teachers' mean and deviation are those of writing, and pictures are mirrored: if it is writing, "
-        "--set 'learner.views=[identity,up_left,up_right,down_left,down_right]' five.flip=false is better"
+        f"--set '{WRITING_VIEWS}' five.flip=false is better"
     ]
 
 

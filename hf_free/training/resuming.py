@@ -69,10 +69,11 @@ def check_is_whole(written: Path, chosen: WholeCheckpoint | None) -> None:
     if chosen is None:
         return
     try:
-        there = _flat(read_yaml_mapping(written))
+        there = _flat(with_new_names(read_yaml_mapping(written))[0])
     except ConfigError:
         there = {}
-    sections = dict.fromkeys(key.partition(".")[0] for key in _flat(chosen.manifest.config) if key not in there)
+    known = _flat(with_new_names(chosen.manifest.config)[0])
+    sections = dict.fromkeys(key.partition(".")[0] for key in known if key not in there)
     if sections:
         raise RunError(
             f"{written} is damaged: settings are missing of {listed(list(sections))}",

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from odd_pictures import color, gray, write_all
 from PIL import Image, ImageOps
 
 from hf_free.cli.main import main
-from hf_free.config.sections import LearnerConfig
+from hf_free.config.sections import LearnerConfig, View
+from hf_free.config.tree import FreeConfig
 from hf_free.data.decoding import PictureError
 from hf_free.data.episodes import sample_episodes
-from hf_free.data.images import VIEWS, Preprocessing, as_batch, fit, match_channels, read_batch, resize
+from hf_free.data.images import VIEWS, WRITING_VIEWS, Preprocessing, as_batch, fit, match_channels, read_batch, resize
 from hf_free.errors import DatasetError
 from hf_free.evaluation.datasets import LabeledImages, load_folder_images, load_labeled_images
 from hf_free.evaluation.features import ImageSizes
@@ -373,6 +375,12 @@ def test_moved_views_show_the_same_picture_at_a_corner_with_its_edges_repeated()
         columns = [min(max(column - right, 0), 39) for column in range(40)]
         assert torch.equal(VIEWS[name](picture), picture[:, :, rows][..., columns])
     assert torch.equal(VIEWS["up_left"](picture[..., :1, :1]), picture[..., :1, :1])  # one pixel: edges alone
+
+
+def test_the_configuration_knows_the_views_that_there_are():
+    assert list(get_args(View)) == list(VIEWS)
+    views = FreeConfig.load(assignments=[WRITING_VIEWS]).learner.views
+    assert views == ["identity", "up_left", "up_right", "down_left", "down_right"]
 
 
 def test_channels_and_sizes_are_matched():

@@ -9,6 +9,7 @@ import pytest
 
 from hf_free.config.tree import FreeConfig
 from hf_free.errors import RunError
+from hf_free.provenance.renamed import RENAMED
 from hf_free.training.checkpoint_store import WholeCheckpoint
 from hf_free.training.manifest import Manifest, Topology
 from hf_free.training.resuming import FIXED, check_configuration, check_is_whole, check_topology
@@ -94,3 +95,13 @@ def test_a_configuration_that_was_cut_short_is_refused_with_the_copy_of_its_chec
             check_is_whole(written, _checkpoint())
         assert "cp run/checkpoints/00001-step-5/run/config.yaml" in refused.value.action
     check_is_whole(written, None)  # nothing to compare with: reading it says what is wrong
+
+
+def test_settings_that_have_got_new_names_meanwhile_are_not_missing(tmp_path):
+    old, new = next((old, new) for old, new in RENAMED.items() if "." in old and "." in new)
+    (was_in, was), (is_in, name) = old.split("."), new.split(".")
+    before = {key: dict(value) if isinstance(value, dict) else value for key, value in CONFIG.items()}
+    before.setdefault(was_in, {})[was] = before[is_in].pop(name)
+    (tmp_path / "config.yaml").write_text(FreeConfig(seed=1).to_yaml())  # written anew by a later version
+    chosen = WholeCheckpoint(Path("run/checkpoints/00001-step-5"), Manifest(5, before))
+    check_is_whole(tmp_path / "config.yaml", chosen)

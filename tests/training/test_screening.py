@@ -70,6 +70,8 @@ def test_nothing_recovered_says_why_and_what_would_help(pool):
     for words in ("lab/0: ", "lab/1: ", "(1 times)", "five.min_teacher_accuracy=0 five.min_diversity=0"):
         assert words in str(caught.value)
     assert "warmup_steps=0" not in str(caught.value), "there was none"
+    with pytest.raises(RunError, match=r"in 2 steps \(warm-up: 50 at most\)[\s\S]*--set trainer\.warmup_steps=0 five"):
+        check_recovered(TaskMemory(10), pool, state, config.five, warm_up=50)  # which minutes ended
 
 
 def test_tasks_of_a_single_teacher_are_pointed_out(pool, caplog):
